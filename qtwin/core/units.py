@@ -1,0 +1,59 @@
+"""Quantities with units at the border of the program: text in, SI numbers inside, text out."""
+
+from functools import cache
+from numbers import Real
+
+from qtwin.core.errors import UserError
+
+_WORDS = {"": "a plain number", "m": "a length", "s": "a time", "Hz": "a rate", "W": "a power", "1/m": "an inverse length"}
+
+
+@cache
+def registry():
+    """The one pint registry (built on first use: it costs a fifth of a second)."""
+    import pint
+
+    return pint.UnitRegistry(cache_folder=None)
+
+
+def expected(unit: str) -> str:
+    """Words for an error message: what a value of this unit looks like."""
+    word = _WORDS.get(unit, "a quantity")
+    return f"{word} in units of {unit}, such as '3 {unit}', or a plain SI number" if unit else word
+
+
+def parse(value, unit: str) -> float:
+    """Value of ``value`` in SI ``unit``.
+
+    Accepts a number (SI already), text such as ``"3 mm"`` or ``"100Hz"``, or a pint quantity.
+    Raises UserError that says what was given and what was expected.
+    """
+    import pint
+
+    if isinstance(value, bool):
+        raise UserError(f"got {value!r}, expected {expected(unit)}")
+    if isinstance(value, Real):
+        return float(value)
+    try:
+        quantity = registry().Quantity(value) if isinstance(value, str) else value
+        if isinstance(quantity, Real):
+            return float(quantity)
+        if quantity.unitless and not isinstance(value, pint.Quantity):
+            return float(quantity.magnitude)  # a plain number written as text: SI
+        return float(quantity.to(unit or "dimensionless").magnitude)
+    except (pint.errors.PintError, AttributeError, TypeError, ValueError, AssertionError, ArithmeticError) as error:
+        raise UserError(f"got {value!r}, expected {expected(unit)}") from error
+    except Exception as error:  # pint's tokenizer raises tokenize.TokenError and friends on malformed text
+        if type(error).__module__ in ("tokenize", "token"):
+            raise UserError(f"got {value!r}, expected {expected(unit)}") from error
+        raise
+
+
+def show(value: float, unit: str, digits: int = 4) -> str:
+    """Engineer's text of an SI value: ``show(5e-5, 'm') == '50 µm'``."""
+    if not unit:
+        return f"{value:.{digits}g}"
+    if unit == "1/m":
+        return f"{value / 1e3:.{digits}g} /mm"
+    quantity = (value * registry().Unit(unit)).to_compact() if value else value * registry().Unit(unit)
+    return f"{quantity.magnitude:.{digits}g} {quantity.units:~P}"

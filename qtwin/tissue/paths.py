@@ -1,0 +1,292 @@
+"""The photon walk: the law of one event, and many photons carried through it at once.
+
+A photon in sublayer m flies an exponential free path of mean 1/mu_s, is scattered by
+Henyey-Greenstein, and at an interface is reflected with the Fresnel probability. Absorption is a weight
+exp(-mu_a l) along the path, never an event (Wang, Jacques & Zheng, Comput. Methods Programs Biomed.
+47, 131 (1995) describe the walk; the continuous weight is the "absorption along the path" variant of
+Sassaroli & Martelli, JOSA A 29, 2110 (2012)). What a path needs for its weight and every derivative is
+written down per sublayer: length, number of scatterings, score by g, lateral displacement.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from qtwin.core.random import exponential, threefry, uniform
+from qtwin.optics.fresnel import reflectance
+from qtwin.scene.grid import Grid, look_up
+from qtwin.tissue import phase
+
+LANES = 4096  # photons in flight at once: their state stays in the processor's cache
+EVENTS_PER_HARVEST = 8
+ROULETTE_BELOW, ROULETTE_ODDS = 1e-3, 10.0
+
+
+class Medium(NamedTuple):
+    """Float32 coefficients of M sublayers as the walk reads them."""
+
+    top: jax.Array  # [M] z of the upper interface
+    bottom: jax.Array  # [M]
+    mu_a: jax.Array  # [M]
+    mu_s: jax.Array  # [M]
+    g: jax.Array  # [M]
+    n: jax.Array  # [M + 2], the outside included
+
+
+class Paths(NamedTuple):
+    """What is known of finished photons; leading axes are photons, M sublayers, K crossings kept."""
+
+    transmitted: jax.Array  # [...] 1 left below, 0 left above
+    strayed: jax.Array  # [...] 1 if it was ever scattered or reflected
+    boost: jax.Array  # [...] weight won in the roulette
+    clear: jax.Array  # [...] product of object transmissions at every crossing (1 where no object was given)
+    direction: jax.Array  # [..., 2] direction cosines (x, y) outside
+    length: jax.Array  # [..., M] path in each sublayer, m
+    scatterings: jax.Array  # [..., M]
+    score: jax.Array  # [..., M] d ln(density)/dg
+    shift: jax.Array  # [..., M, 2] lateral displacement gathered in each sublayer, m
+    crossings: jax.Array  # [...] times it passed the object plane
+    crossed_at: jax.Array  # [..., K, M, 2] the same displacement at the first crossings kept
+
+
+class _Flight(NamedTuple):
+    z: jax.Array
+    u: tuple  # direction cosines
+    layer: jax.Array
+    event: jax.Array
+    photon: jax.Array
+    slot: jax.Array
+    flying: jax.Array
+    waiting: jax.Array  # finished, not yet harvested
+    start: jax.Array  # [2, lanes] where it met the surface, m
+    paths: Paths  # with lanes as the last axis
+
+
+def pack_size(sublayers: int, kept: int) -> int:
+    """Float32 numbers per photon in the table that `carry` returns."""
+    return 7 + 5 * sublayers + 2 * sublayers * kept
+
+
+def _launch(state: _Flight, where, photon, slot, start) -> _Flight:
+    """Start new photons, normal to the surface, in the lanes ``where``."""
+
+    def fresh(a, value=0):
+        return jnp.where(where, jnp.asarray(value, a.dtype), a)
+
+    paths = jax.tree.map(fresh, state.paths)._replace(boost=fresh(state.paths.boost, 1), clear=fresh(state.paths.clear, 1))
+    u = (fresh(state.u[0]), fresh(state.u[1]), fresh(state.u[2], 1))
+    return _Flight(
+        fresh(state.z),
+        u,
+        fresh(state.layer),
+        fresh(state.event),
+        jnp.where(where, photon, state.photon),
+        jnp.where(where, slot, state.slot),
+        state.flying | where,
+        state.waiting & ~where,
+        jnp.where(where[None, :], start, state.start),
+        paths,
+    )
+
+
+def _turn(u, cosine, azimuth):
+    """Direction after a deflection by arccos(cosine) about a uniform azimuth."""
+    ux, uy, uz = u
+    sine = jnp.sqrt(jnp.maximum(1 - cosine * cosine, 0))
+    c, s = sine * jnp.cos(azimuth), sine * jnp.sin(azimuth)
+    vertical = jnp.abs(uz) > 0.99999
+    side = jnp.sqrt(jnp.where(vertical, 1, 1 - uz * uz))
+    x = jnp.where(vertical, c, (ux * uz * c - uy * s) / side + ux * cosine)
+    y = jnp.where(vertical, s, (uy * uz * c + ux * s) / side + uy * cosine)
+    z = jnp.where(vertical, cosine * jnp.sign(uz), uz * cosine - side * c)
+    norm = lax.rsqrt(x * x + y * y + z * z)
+    return x * norm, y * norm, z * norm
+
+
+def _event(state: _Flight, medium: Medium, words, grid: Grid | None, object_layer: int, skip, roulette) -> _Flight:
+    """One event of every photon in flight: a scattering, or an interface."""
+    count = medium.mu_s.shape[0]
+
+    def pick(values, index):
+        out = jnp.broadcast_to(values[0], index.shape)
+        for i in range(1, values.shape[0]):
+            out = jnp.where(index == i, values[i], out)
+        return out
+
+    p, (ux, uy, uz), layer = state.paths, state.u, state.layer
+    b0, b1 = threefry(*words, state.photon, state.event * jnp.uint32(2))
+    b2, b3 = threefry(*words, state.photon, state.event * jnp.uint32(2) + jnp.uint32(1))
+    mu_s, g, n_here = pick(medium.mu_s, layer), pick(medium.g, layer), pick(medium.n, layer + 1)
+    down = uz > 0
+    face = jnp.where(down, pick(medium.bottom, layer), pick(medium.top, layer))
+    to_face = (face - state.z) / jnp.where(jnp.abs(uz) < 1e-7, jnp.where(down, 1e-7, -1e-7), uz)
+    to_face = jnp.maximum(to_face, 0)
+    free = exponential(b0) / jnp.maximum(mu_s, 1e-30)
+    hits = to_face <= free
+    step = jnp.where(state.flying, jnp.minimum(to_face, free), 0)
+    scatters = state.flying & ~hits
+    hits = state.flying & hits
+
+    here = layer[None, :] == jnp.arange(count, dtype=layer.dtype)[:, None]
+    length = p.length + jnp.where(here, step[None, :], 0)
+    moved = jnp.stack([ux * step, uy * step])[None, :, :]
+    shift = p.shift + jnp.where(here[:, None, :], moved, 0)
+
+    cosine = phase.sample(uniform(b1), g)
+    turned = _turn(state.u, cosine, 2 * jnp.pi * uniform(b2))
+    scattered_here = here & scatters[None, :]
+    scatterings = p.scatterings + jnp.where(scattered_here, 1, 0).astype(jnp.float32)
+    score = p.score + jnp.where(scattered_here, phase.score(cosine, g)[None, :], 0)
+
+    lucky = uniform(b3)
+    beyond = jnp.where(down, layer + 1, layer - 1)
+    n_beyond = pick(medium.n, beyond + 1)
+    mirror, cos_beyond = reflectance(jnp.abs(uz), n_here, n_beyond)
+    reflects = hits & (lucky < mirror)
+    passes = hits & ~reflects
+    leaves = passes & ((beyond < 0) | (beyond >= count))
+    enters = passes & ~leaves
+
+    absorbed = jnp.sum(jnp.asarray(medium.mu_a)[:, None] * length, axis=0)
+    faint = scatters & roulette & (p.boost * jnp.exp(-absorbed) < ROULETTE_BELOW)
+    dies = faint & (lucky * ROULETTE_ODDS > 1)
+    boost = jnp.where(faint, jnp.where(dies, 0, p.boost * ROULETTE_ODDS), p.boost)
+
+    crosses = enters & (jnp.minimum(layer, beyond) == object_layer)
+    kept = p.crossed_at.shape[0]
+    nth = p.crossings - skip
+    at = crosses[None, :] & (nth[None, :] == jnp.arange(kept, dtype=nth.dtype)[:, None])
+    crossed_at = jnp.where(at[:, None, None, :], shift[None], p.crossed_at)
+
+    clear = p.clear
+    if grid is not None:
+        x, y = state.start + jnp.sum(shift, axis=0)
+        clear = jnp.where(crosses, clear * look_up(grid, x, y), clear)
+
+    ratio = n_here / n_beyond
+    outward = jnp.where(down, cos_beyond, -cos_beyond)
+    bent = (ux * ratio, uy * ratio, outward)
+    u = tuple(
+        jnp.where(scatters, t, jnp.where(enters, b, o)) for t, b, o in zip(turned, bent, (ux, uy, uz), strict=True)
+    )
+    u = (u[0], u[1], jnp.where(reflects, -uz, u[2]))
+    done = leaves | dies
+    paths = Paths(
+        jnp.where(leaves & down, 1, p.transmitted).astype(jnp.float32),
+        jnp.where(scatters | reflects, 1, p.strayed).astype(jnp.float32),
+        boost,
+        clear,
+        jnp.where(leaves[None, :], jnp.stack([bent[0], bent[1]]), p.direction),
+        length,
+        scatterings,
+        score,
+        shift,
+        p.crossings + crosses.astype(jnp.int32),
+        crossed_at,
+    )
+    return _Flight(
+        jnp.where(hits, face, state.z + uz * step),
+        u,
+        jnp.where(enters, beyond, layer),
+        state.event + jnp.uint32(1),
+        state.photon,
+        state.slot,
+        state.flying & ~done,
+        state.waiting | done,
+        state.start,
+        paths,
+    )
+
+
+def _pack(p: Paths):
+    """Paths with lanes last -> float32 table [lanes, pack_size]."""
+    rows = [p.transmitted, p.strayed, p.boost, p.clear, p.crossings.astype(jnp.float32), *p.direction]
+    rows += [*p.length, *p.scatterings, *p.score, *p.shift.reshape(-1, p.boost.shape[0])]
+    rows += [*p.crossed_at.reshape(-1, p.boost.shape[0])]
+    return jnp.stack(rows, axis=1)
+
+
+def unpack(table, sublayers: int, kept: int) -> Paths:
+    """Table [..., pack_size] of `carry` -> Paths with photons as leading axes."""
+    m, lead = sublayers, table.shape[:-1]
+    parts = jnp.split(table[..., 7:], [m, 2 * m, 3 * m, 5 * m], axis=-1)
+    return Paths(
+        table[..., 0],
+        table[..., 1],
+        table[..., 2],
+        table[..., 3],
+        table[..., 5:7],
+        parts[0],
+        parts[1],
+        parts[2],
+        parts[3].reshape(*lead, m, 2),
+        table[..., 4].astype(jnp.int32),
+        parts[4].reshape(*lead, kept, m, 2),
+    )
+
+
+@partial(jax.jit, static_argnames=("object_layer", "kept"))
+def carry(medium: Medium, words, photons, start, grid, skip, roulette, *, object_layer: int, kept: int):
+    """Walk the photons numbered ``photons`` (uint32 [n]) to their end: float32 table [n, pack_size].
+
+    ``start`` [n, 2] is where each meets the surface; with a `padded` ``grid`` the transmission of the
+    object is multiplied at every crossing. Where the object comes later, both may be None.
+
+    Keeps the displacement at crossings number ``skip`` .. ``skip + kept - 1`` of the object plane.
+    ``roulette`` (bool scalar) ends faint photons by an unbiased game. Nobody is left in flight.
+    """
+    total, count = photons.shape[0], medium.mu_s.shape[0]
+    lanes = min(LANES, total)
+    zero, none = jnp.zeros(lanes, jnp.float32), jnp.zeros(lanes, jnp.int32)
+
+    def blank(*shape):
+        return jnp.zeros((*shape, lanes), jnp.float32)
+
+    paths = Paths(
+        zero,
+        zero,
+        zero,
+        zero,
+        blank(2),
+        blank(count),
+        blank(count),
+        blank(count),
+        blank(count, 2),
+        none,
+        blank(kept, count, 2),
+    )
+    off = jnp.zeros(lanes, bool)
+    unsigned = jnp.zeros(lanes, jnp.uint32)
+    state = _Flight(zero, (zero, zero, zero), none, unsigned, unsigned, none, off, off, blank(2), paths)
+    first = jnp.arange(lanes, dtype=jnp.int32)
+
+    def starts(slot):
+        return blank(2) if start is None else jnp.take(start, slot, axis=0, mode="clip").T
+
+    state = _launch(state, jnp.ones(lanes, bool), photons[:lanes], first, starts(first))
+    table = jnp.zeros((total, pack_size(count, kept)), jnp.float32)
+
+    def unfinished(loop):
+        return jnp.any(loop[0].flying)
+
+    def turn(loop):
+        state, table, head = loop
+        state = lax.fori_loop(
+            0,
+            EVENTS_PER_HARVEST,
+            lambda _, s: _event(s, medium, words, grid, object_layer, skip, roulette),
+            state,
+        )
+        table = table.at[jnp.where(state.waiting, state.slot, total)].set(_pack(state.paths), mode="drop")
+        order = jnp.cumsum(state.waiting.astype(jnp.int32))
+        slot = head + order - 1
+        go = state.waiting & (slot < total)
+        photon = jnp.take(photons, slot, mode="clip")
+        state = _launch(state._replace(waiting=state.waiting & go), go, photon, slot, starts(slot))
+        return state, table, jnp.minimum(head + order[-1], total)
+
+    _, table, _ = lax.while_loop(unfinished, turn, (state, table, jnp.asarray(lanes, jnp.int32)))
+    return table

@@ -1,0 +1,145 @@
+"""One walk of many photons, and what it says about this slab and its neighbours.
+
+Light enters straight down at one point: a slab of plane layers looks the same from everywhere, so the
+position where a photon enters is chosen later. Paths are kept in independent blocks of equal size,
+from which every standard error is made.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qtwin.core.errors import UserError
+from qtwin.core.random import words
+from qtwin.tissue.paths import Medium, Paths, carry, pack_size, unpack
+from qtwin.tissue.slab import Layers, Slab
+
+BLOCKS = 32
+ROWS = 256  # paths evaluated together
+CHUNK = 131072  # photons walked together
+BATCH, KEPT = 1024, 32  # photons walked again together, crossings kept of each
+
+
+class Again(eqx.Module):
+    """Photons that cross the object more than once and can be seen: walked again, all crossings kept."""
+
+    block: jax.Array  # [BATCH]
+    paths: Paths  # [BATCH, ...]
+
+
+class Walk(eqx.Module):
+    """Paths of one walk, [BLOCKS, n, ...], the most forward ones first in each block."""
+
+    layers: Layers = eqx.field()  # the sublayers that were walked (float64 or 32, no gradient)
+    paths: Paths
+    again: tuple[Again, ...]
+    aperture: jax.Array  # photons beyond this sine were not walked again
+    photons: int = eqx.field(static=True)
+
+
+def medium_of(layers: Layers) -> Medium:
+    """Float32 coefficients for the walk; air outside."""
+    bottom = jnp.cumsum(layers.thickness)
+    top = jnp.concatenate([jnp.zeros(1, bottom.dtype), bottom[:-1]])
+    air = jnp.ones(1, bottom.dtype)
+    n = jnp.concatenate([air, layers.n, air])
+    numbers = (top, bottom, layers.mu_a, layers.mu_s, layers.g, n)
+    return Medium(*(jnp.asarray(a, jnp.float32) for a in numbers))
+
+
+def memory(photons: int, sublayers: int) -> int:
+    """Bytes that a walk holds at its peak: the table, its sorted copy, one chunk in flight."""
+    return 4 * pack_size(sublayers, 1) * (2 * photons + 2 * CHUNK)
+
+
+def rounded(photons: int) -> int:
+    """Photons are walked in whole blocks of whole rows: the next multiple of BLOCKS * ROWS."""
+    unit = BLOCKS * ROWS
+    return -(-photons // unit) * unit
+
+
+def _chunked(medium, seed, numbers, object_layer):
+    size = min(CHUNK, 1 << (len(numbers) - 1).bit_length())
+    for first in range(0, len(numbers), size):
+        part = numbers[first : first + size]
+        full = np.resize(part, size)  # a short last chunk repeats itself; the repeats are dropped
+        table = carry(
+            medium,
+            seed,
+            jnp.asarray(full, jnp.uint32),
+            None,
+            None,
+            jnp.asarray(0, jnp.int32),
+            jnp.asarray(True),
+            object_layer=object_layer,
+            kept=1,
+        )
+        yield np.asarray(table)[: len(part)]
+
+
+def _again(medium, seed, numbers, crossings, per_block, object_layer):
+    """Walk the photons ``numbers`` again, sorted by crossings, in batches that keep all crossings."""
+    order = np.argsort(crossings, kind="stable")
+    numbers, crossings = numbers[order], crossings[order]
+    batches = []
+    for first in range(0, len(numbers), BATCH):
+        part = numbers[first : first + BATCH]
+        most = crossings[first : first + BATCH].max()
+        passes = 1 << int(np.ceil(np.log2(max(1.0, most / KEPT))))
+        tables = [
+            carry(
+                medium,
+                seed,
+                jnp.asarray(np.resize(part, BATCH), jnp.uint32),
+                None,
+                None,
+                jnp.asarray(i * KEPT, jnp.int32),
+                jnp.asarray(True),
+                object_layer=object_layer,
+                kept=KEPT,
+            )
+            for i in range(passes)
+        ]
+        paths = [unpack(t, medium.mu_s.shape[0], KEPT) for t in tables]
+        crossed = jnp.concatenate([p.crossed_at for p in paths], axis=1)
+        real = jnp.arange(BATCH) < len(part)
+        kept = paths[0]._replace(crossed_at=crossed, boost=jnp.where(real, paths[0].boost, 0))
+        block = np.resize(part // per_block, BATCH)
+        batches.append(Again(jnp.asarray(block, jnp.int32), kept))
+    return tuple(batches)
+
+
+def walk(slab: Slab, *, key, photons: int, aperture: float = 1.0, memory_limit: float = np.inf) -> Walk:
+    """Carry ``photons`` (rounded up to whole blocks) through the slab; every one is followed to its end.
+
+    ``aperture``: sine (in air) below which an imaging system may see a photon that crossed the object
+    more than once; those are walked again so that all their crossings are known.
+    Raises UserError if it would need more than ``memory_limit`` bytes.
+    """
+    layers = jax.tree.map(jax.lax.stop_gradient, slab.layers())
+    layers = layers._replace(object=slab.object_layer)
+    sublayers = layers.thickness.shape[0]
+    total = rounded(photons)
+    need = memory(total, sublayers)
+    if need > memory_limit:
+        raise UserError(
+            f"walk.photons: {photons} photons need {need / 2**30:.2f} GiB, memory_limit is {memory_limit / 2**30:.2f} GiB"
+        )
+    medium, seed = medium_of(layers), words(key)
+    numbers = np.arange(total, dtype=np.uint32)
+    per_block = total // BLOCKS
+    table = np.empty((total, pack_size(sublayers, 1)), np.float32)
+    at = 0
+    for part in _chunked(medium, seed, numbers, layers.object):
+        table[at : at + len(part)] = part
+        at += len(part)
+    paths = unpack(table, sublayers, 1)
+    sine = np.hypot(paths.direction[:, 0], paths.direction[:, 1])
+    seen = (paths.transmitted > 0) & (sine <= aperture) & (np.asarray(paths.boost) > 0)
+    several = seen & (np.asarray(paths.crossings) > 1)
+    again = _again(medium, seed, numbers[several], np.asarray(paths.crossings)[several], per_block, layers.object)
+    rank = np.where((paths.transmitted > 0) & (paths.strayed > 0), sine, 2.0).reshape(BLOCKS, per_block)
+    order = np.argsort(rank, axis=1, kind="stable")
+    blocks = np.take_along_axis(table.reshape(BLOCKS, per_block, -1), order[:, :, None], axis=1)
+    return Walk(layers, unpack(jnp.asarray(blocks), sublayers, 1), again, jnp.asarray(aperture, jnp.float32), total)

@@ -1,0 +1,69 @@
+"""What a walked path weighs in this slab or a neighbouring one, and where it then goes.
+
+A path walked with coefficients (mu_s0, g0, d0) has, in a slab (mu_a, mu_s, g, d), the weight
+
+    w = exp(-a l) (b/b0)^k exp(-(b - b0) l) exp(s (g - g0)),   a = mu_a d/d0,   b = mu_s d/d0,
+
+per sublayer, with l its length, k its scatterings, s its score by g, all at thickness d0: stretching a
+layer by d/d0 equals scaling its coefficients and its lateral displacements. Exact in mu_a, mu_s and d;
+in g the value is exact at g0 and so is the first derivative (likelihood ratio: Glynn, Commun. ACM 33,
+75 (1990)). Second derivatives by g would need d^2 ln p / dg^2 and are refused.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from qtwin.tissue.paths import Paths
+from qtwin.tissue.slab import Layers
+
+
+@jax.custom_jvp
+def _once(score, change):
+    """score * change with its first derivative by ``change`` only."""
+    return score * change
+
+
+@_once.defjvp
+def _once_jvp(primals, tangents):
+    score, change = primals
+    return _once(score, change), _only_first(score) * tangents[1]
+
+
+@jax.custom_jvp
+def _only_first(score):
+    return score
+
+
+@_only_first.defjvp
+def _refuse(primals, tangents):
+    raise NotImplementedError("second derivatives by g through a walk need the second-order score")
+
+
+def stretch(layers: Layers, walked: Layers):
+    """d/d0 per sublayer, [M]."""
+    return layers.thickness / walked.thickness
+
+
+def weight(paths: Paths, layers: Layers, walked: Layers):
+    """Weight of every path in ``layers``, roulette included, [...]; 1 photon is 1."""
+    kind = layers.mu_s.dtype
+    length, scatterings = paths.length.astype(kind), paths.scatterings.astype(kind)
+    s = stretch(layers, walked)
+    b, b0 = layers.mu_s * s, walked.mu_s
+    ratio = jnp.where(b0 > 0, b / jnp.where(b0 > 0, b0, 1), 1)
+    logs = -_rows(layers.mu_a * s, length) * length
+    logs = logs + _rows(jnp.log(ratio), length) * scatterings - _rows(b - b0, length) * length
+    logs = logs + _once(paths.score.astype(kind), _rows(layers.g - walked.g, length))
+    return paths.boost.astype(kind) * jnp.exp(jnp.sum(logs, axis=-1))
+
+
+def _rows(values, like):
+    """[M] -> [..., M] of the rank of ``like`` (rank promotion is never implicit here)."""
+    return jnp.broadcast_to(values.reshape((1,) * (like.ndim - 1) + (-1,)), like.shape)
+
+
+def displacement(shift, layers: Layers, walked: Layers):
+    """Lateral displacement sum_m (d_m/d0_m) shift_m: [..., M, 2] -> [..., 2], m."""
+    s = stretch(layers, walked)
+    s = s.reshape((1,) * (shift.ndim - 2) + (-1, 1))
+    return jnp.sum(jnp.broadcast_to(s, shift.shape) * shift.astype(s.dtype), axis=-2)
