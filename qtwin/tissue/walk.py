@@ -16,24 +16,21 @@ from qtwin.tissue.paths import Medium, Paths, carry, pack_size, unpack
 from qtwin.tissue.slab import Layers, Slab
 
 BLOCKS = 32
-ROWS = 256  # paths evaluated together
+ROWS = 256  # a block holds whole rows of this many paths
 CHUNK = 131072  # photons walked together
-BATCH, KEPT = 1024, 32  # photons walked again together, crossings kept of each
-
-
-class Again(eqx.Module):
-    """Photons that cross the object more than once and can be seen: walked again, all crossings kept."""
-
-    block: jax.Array  # [BATCH]
-    paths: Paths  # [BATCH, ...]
+LOT, KEPT = 128, 32  # photons of a block walked again together, crossings kept of each
 
 
 class Walk(eqx.Module):
-    """Paths of one walk, [BLOCKS, n, ...], the most forward ones first in each block."""
+    """Paths of one walk, [BLOCKS, n, ...], the most forward ones first in each block.
+
+    ``again``: photons that cross the object more than once and can be seen, walked again so that all
+    their crossings are known; tuple of Paths [BLOCKS, LOT, ...], empty places have boost 0.
+    """
 
     layers: Layers = eqx.field()  # the sublayers that were walked (float64 or 32, no gradient)
     paths: Paths
-    again: tuple[Again, ...]
+    again: tuple[Paths, ...]
     aperture: jax.Array  # photons beyond this sine were not walked again
     photons: int = eqx.field(static=True)
 
@@ -79,35 +76,38 @@ def _chunked(medium, seed, numbers, object_layer):
 
 
 def _again(medium, seed, numbers, crossings, per_block, object_layer):
-    """Walk the photons ``numbers`` again, sorted by crossings, in batches that keep all crossings."""
-    order = np.argsort(crossings, kind="stable")
-    numbers, crossings = numbers[order], crossings[order]
-    batches = []
-    for first in range(0, len(numbers), BATCH):
-        part = numbers[first : first + BATCH]
-        most = crossings[first : first + BATCH].max()
-        passes = 1 << int(np.ceil(np.log2(max(1.0, most / KEPT))))
-        tables = [
-            carry(
+    """Walk the photons ``numbers`` again, block by block, those with the most crossings first."""
+    lots = [np.flatnonzero(numbers // per_block == b) for b in range(BLOCKS)]
+    lots = [lot[np.argsort(-crossings[lot], kind="stable")] for lot in lots]
+    sublayers = medium.mu_s.shape[0]
+    again = []
+    for first in range(0, max(len(lot) for lot in lots), LOT):
+        parts = [lot[first : first + LOT] for lot in lots]
+        present = np.zeros((BLOCKS, LOT), bool)
+        photons = np.zeros((BLOCKS, LOT), np.uint32)
+        for b, part in enumerate(parts):
+            present[b, : len(part)], photons[b, : len(part)] = True, numbers[part]
+        most = max(crossings[part].max(initial=1) for part in parts)
+        # an empty place walks a real photon of the list: nothing longer than what is there anyway
+        photons = np.where(present, photons, photons[present][0])
+        windows = []
+        for window in range(1 << int(np.ceil(np.log2(max(1.0, most / KEPT))))):
+            table = carry(
                 medium,
                 seed,
-                jnp.asarray(np.resize(part, BATCH), jnp.uint32),
+                jnp.asarray(photons.ravel()),
                 None,
                 None,
-                jnp.asarray(i * KEPT, jnp.int32),
+                jnp.asarray(window * KEPT, jnp.int32),
                 jnp.asarray(True),
                 object_layer=object_layer,
                 kept=KEPT,
             )
-            for i in range(passes)
-        ]
-        paths = [unpack(t, medium.mu_s.shape[0], KEPT) for t in tables]
-        crossed = jnp.concatenate([p.crossed_at for p in paths], axis=1)
-        real = jnp.arange(BATCH) < len(part)
-        kept = paths[0]._replace(crossed_at=crossed, boost=jnp.where(real, paths[0].boost, 0))
-        block = np.resize(part // per_block, BATCH)
-        batches.append(Again(jnp.asarray(block, jnp.int32), kept))
-    return tuple(batches)
+            windows.append(unpack(table.reshape(BLOCKS, LOT, -1), sublayers, KEPT))
+        crossed = jnp.concatenate([w.crossed_at for w in windows], axis=2)
+        boost = jnp.where(jnp.asarray(present), windows[0].boost, 0)
+        again.append(windows[0]._replace(crossed_at=crossed, boost=boost))
+    return tuple(again)
 
 
 def walk(slab: Slab, *, key, photons: int, aperture: float = 1.0, memory_limit: float = np.inf) -> Walk:

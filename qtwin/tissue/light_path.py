@@ -1,0 +1,321 @@
+"""Pairs through optics, object and tissue, up to the surface of the detectors: both readings.
+
+`LightPath.images` gives probabilities per incident signal photon, averaged over a walk whose weights
+carry the derivatives; `LightPath.sample` carries pairs one by one. A slab of plane layers looks the same from
+everywhere, so every walked path serves every superpixel: it is laid so that it ends (direct image) or
+has its idler (ghost image) in that superpixel, at an offset of its own inside it.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.scipy.special import erf, ndtri
+
+from qtwin.core.params import Element
+from qtwin.core.random import stream, words
+from qtwin.optics import FarField
+from qtwin.scene.grid import Grid, look_up, padded
+from qtwin.source import SPDC
+from qtwin.tissue.paths import Paths, carry, unpack
+from qtwin.tissue.slab import Layers, Slab
+from qtwin.tissue.walk import BLOCKS, Walk, medium_of
+from qtwin.tissue.weights import displacement, weight
+
+REACH = 1  # partners are counted as pairs up to this many superpixels apart
+SPREAD = 7  # the point spread is kept up to this many superpixels
+ROWS = 128  # paths evaluated together
+STRAIGHT = 1024  # offsets over which the unscattered light is averaged
+
+
+class Images(NamedTuple):
+    """Probabilities per signal photon incident on the sample; n = pixels, leading block axis in a walk."""
+
+    direct: jax.Array  # [n, n] signal lands in the superpixel
+    direct_open: jax.Array  # the same without the object
+    joint: jax.Array  # [3, 3, n, n] and its mirrored idler (dy, dx) superpixels further
+    joint_open: jax.Array  # [n, n] the same superpixel, without the object
+    ghost: jax.Array  # [n, n] idler meets the superpixel and the signal is accepted anywhere
+    ghost_open: jax.Array
+    spread_direct: jax.Array  # [15, 15] image position minus object position, in superpixels
+    spread_ghost: jax.Array  # object position minus mirrored idler position
+    accepted: jax.Array  # [] signal accepted by the aperture, without the object
+    variance_direct: jax.Array  # [] mean square of image - object position, one axis, times accepted, m^2
+    variance_ghost: jax.Array
+
+
+class Exposure(NamedTuple):
+    """Pairs of one exposure, photon by photon; [count] each."""
+
+    signal: jax.Array  # [count, 2] where the signal appears in the object plane, m
+    idler: jax.Array  # [count, 2] mirrored position of the idler, m
+    seen: jax.Array  # bool: the signal came through and within the aperture
+    survival: jax.Array  # probability that it was not absorbed, wherever it went
+
+
+class _Light(NamedTuple):
+    """Numbers that `images` needs about one configuration; all traced."""
+
+    beam: jax.Array
+    shrink: jax.Array
+    partner: jax.Array
+    blur: jax.Array
+    pitch: jax.Array
+    centres: jax.Array
+    aperture: jax.Array
+    entrance: jax.Array
+    behind: jax.Array
+    grid: Grid
+
+
+def _spread_points(count: int, first):
+    """Additive recurrence in 6 dimensions, [count, 6] in (0, 1): even cover of offsets (Roberts 2018).
+
+    ``first`` numbers the points, so that blocks use different ones.
+    """
+    base = 1.1850512  # root of x^7 = x + 1
+    steps = jnp.asarray([base**-i for i in range(1, 7)], jnp.float32).astype(jnp.result_type(float))
+    index = (first + jnp.arange(count)).astype(steps.dtype)
+    return jnp.clip((0.5 + index[:, None] * steps[None, :]) % 1.0, 1e-6, 1 - 1e-6)
+
+
+def _density(x, width):
+    return jnp.exp(-0.5 * (x / width) ** 2) / (jnp.sqrt(2 * jnp.pi) * width)
+
+
+def _axis(light: _Light, offset):
+    """Along one axis, for paths [r] and superpixels [n]: light per superpixel, and where the idler is."""
+    x = light.centres[None, :] + offset[:, None]
+    bright = _density(x, light.beam) * light.pitch
+    edges = (jnp.arange(2 * REACH + 2, dtype=x.dtype) - REACH - 0.5) * light.pitch
+    place = offset[:, None] - light.shrink * x
+    z = (edges[None, None, :] - place[:, :, None]) / (jnp.sqrt(2.0) * light.partner)
+    return bright, jnp.diff(erf(z), axis=-1) / 2
+
+
+def _through(light: _Light, x, y, shifts, crossings):
+    """Transmission of the object for every path and superpixel, product over its crossings, [r, n, n]."""
+    shape = (x.shape[0], y.shape[1], x.shape[1])
+
+    def at(shift):
+        px = jnp.broadcast_to((x + shift[:, :1])[:, None, :], shape)
+        py = jnp.broadcast_to((y + shift[:, 1:])[:, :, None], shape)
+        return look_up(light.grid, px, py)
+
+    def slot(product, item):
+        shift, number = item
+        more = number < crossings
+        hit = jnp.any(more)
+        product = lax.cond(hit, lambda p: jnp.where(more[:, None, None], p * at(shift), p), lambda p: p, product)
+        return product, None
+
+    if shifts.shape[1] == 1:
+        return at(shifts[:, 0])
+    numbers = jnp.arange(shifts.shape[1], dtype=crossings.dtype)
+    product, _ = lax.scan(slot, jnp.ones(shape, x.dtype), (jnp.moveaxis(shifts, 1, 0), numbers))
+    return product
+
+
+def _hats(offset, pitch):
+    """Overlap of a superpixel moved by ``offset`` with its neighbours, [r] -> [r, 2 SPREAD + 1]."""
+    steps = jnp.arange(-SPREAD, SPREAD + 1, dtype=offset.dtype)
+    return jnp.maximum(0, 1 - jnp.abs((offset / pitch)[:, None] - steps[None, :]))
+
+
+def _rows_images(light: _Light, w, shifts, crossings, end, points) -> Images:
+    """Sum over paths [r] of weight times what they contribute to every image."""
+    jitter = (points[:, :2] - 0.5) * light.pitch
+    blur = ndtri(points[:, 2:4]) * light.blur
+    apart = ndtri(points[:, 4:6]) * light.partner
+    first = shifts[:, 0]
+
+    offset = jitter - end - blur
+    bright_x, idler_x = _axis(light, offset[:, 0])
+    bright_y, idler_y = _axis(light, offset[:, 1])
+    x, y = light.centres[None, :] + offset[:, :1], light.centres[None, :] + offset[:, 1:]
+    through = _through(light, x, y, shifts, crossings)
+    wy = w[:, None] * bright_y
+    seen = wy[:, :, None] * bright_x[:, None, :] * through
+    joint = [
+        [jnp.sum(seen * idler_y[:, :, None, d] * idler_x[:, None, :, e], axis=0) for e in range(2 * REACH + 1)]
+        for d in range(2 * REACH + 1)
+    ]
+    joint_open = jnp.einsum("ry,rx->yx", wy * idler_y[:, :, REACH], bright_x * idler_x[:, :, REACH])
+
+    gx, gy = light.centres[None, :] + jitter[:, :1], light.centres[None, :] + jitter[:, 1:]
+    ghost_x, ghost_y = _density(gx, light.beam) * light.pitch, _density(gy, light.beam) * light.pitch
+    met_x, met_y = gx * (1 - light.shrink) + apart[:, :1], gy * (1 - light.shrink) + apart[:, 1:]
+    ghosts = (w[:, None] * ghost_y)[:, :, None] * ghost_x[:, None, :] * _through(light, met_x, met_y, shifts, crossings)
+
+    to_image, to_object = end + blur - first, apart + first
+    return Images(
+        jnp.sum(seen, axis=0),
+        jnp.einsum("ry,rx->yx", wy, bright_x),
+        jnp.stack([jnp.stack(row) for row in joint]),
+        joint_open,
+        jnp.sum(ghosts, axis=0),
+        jnp.einsum("ry,rx->yx", w[:, None] * ghost_y, ghost_x),
+        jnp.einsum("r,ry,rx->yx", w, _hats(to_image[:, 1], light.pitch), _hats(to_image[:, 0], light.pitch)),
+        jnp.einsum("r,ry,rx->yx", w, _hats(to_object[:, 1], light.pitch), _hats(to_object[:, 0], light.pitch)),
+        jnp.sum(w),
+        jnp.sum(w * to_image[:, 0] ** 2 + w * to_image[:, 1] ** 2) / 2,
+        jnp.sum(w * to_object[:, 0] ** 2 + w * to_object[:, 1] ** 2) / 2,
+    )
+
+
+def _empty(pixels: int, kind) -> Images:
+    n, k, s = pixels, 2 * REACH + 1, 2 * SPREAD + 1
+    shapes = ((n, n), (n, n), (k, k, n, n), (n, n), (n, n), (n, n), (s, s), (s, s), (), (), ())
+    return Images(*(jnp.zeros(shape, kind) for shape in shapes))
+
+
+def image_position(direction, shift, behind):
+    """Where a lens focused on the object sees a ray in the object plane: exit shift - z_app tan(angle), m.
+
+    ``direction`` [..., 2] cosines in air, ``shift`` [..., 2] lateral displacement at the exit, ``behind``
+    the apparent depth z_app of the object below the exit surface.
+    """
+    kind = shift.dtype
+    sine = direction.astype(kind)
+    cosine = jnp.sqrt(jnp.maximum(1 - jnp.sum(sine**2, axis=-1, keepdims=True), 1e-12))
+    return shift - behind * sine / cosine
+
+
+@partial(jax.jit, static_argnames=("object_layer", "once"))
+def _walked(light: _Light, layers: Layers, walked: Layers, paths: Paths, *, object_layer: int, once: bool) -> Images:
+    """Sums over the paths [BLOCKS, m, ...] of `_rows_images`, per block. ``once``: single crossings only."""
+    del object_layer  # part of the compiled identity: layers.object is a plain number
+    m = paths.boost.shape[1]
+    kind = light.beam.dtype
+
+    def rows(total, item):
+        part, start = item
+        inside = jnp.sum(part.direction**2, axis=-1) <= jnp.asarray(light.aperture, jnp.float32) ** 2
+        mask = (part.transmitted > 0) & (part.strayed > 0) & inside & (part.boost > 0)
+        mask = mask & ((part.crossings == 1) if once else (part.crossings > 1))
+
+        def add(total):
+            w = weight(part, layers, walked) * mask.astype(kind) * light.entrance
+            end = image_position(part.direction, displacement(part.shift, layers, walked), light.behind)
+            shifts = displacement(part.crossed_at, layers, walked)
+            end = jnp.where(mask[:, None], end, 0)
+            more = _rows_images(light, w, shifts, part.crossings, end, _spread_points(ROWS, start))
+            return jax.tree.map(jnp.add, total, more)
+
+        return lax.cond(jnp.any(mask), jax.checkpoint(add), lambda t: t, total), None
+
+    def block(item):
+        part, number = item
+        split = jax.tree.map(lambda a: a.reshape(m // ROWS, ROWS, *a.shape[1:]), part)
+        starts = number * m + jnp.arange(m // ROWS) * ROWS
+        total, _ = lax.scan(rows, _empty(light.centres.shape[0], kind), (split, starts))
+        return total
+
+    return lax.map(block, (paths, jnp.arange(BLOCKS)))
+
+
+@jax.jit
+def _straight(light: _Light, ballistic) -> Images:
+    """The unscattered light: it goes straight, so only the offsets inside a superpixel are averaged."""
+    kind = light.beam.dtype
+    still = jnp.zeros((ROWS, 2), kind)
+    ones = jnp.ones(ROWS, jnp.int32)
+
+    def rows(total, start):
+        w = jnp.full(ROWS, 1 / STRAIGHT, kind)
+        more = _rows_images(light, w, still[:, None, :], ones, still, _spread_points(ROWS, start))
+        return jax.tree.map(jnp.add, total, more), None
+
+    total, _ = lax.scan(rows, _empty(light.centres.shape[0], kind), jnp.arange(STRAIGHT // ROWS) * ROWS)
+    return jax.tree.map(lambda a: a * ballistic, total)
+
+
+class LightPath(Element):
+    """Source, optics, object and tissue, up to the detectors."""
+
+    source: SPDC
+    optics: FarField
+    scene: Element
+    tissue: Slab
+
+    def check(self):
+        self.optics.check_with(self.source)
+
+    def grid(self) -> Grid:
+        """The object's transmission map, inside a ring of clear cells."""
+        return padded(self.scene.grid(self.optics.pixels, self.optics.fine, self.optics.pitch))
+
+    def _light(self) -> _Light:
+        o, s = self.optics, self.source
+        shrink, partner = o.partner(s)
+        return _Light(
+            o.beam_width(s),
+            shrink,
+            partner,
+            o.blur(s),
+            o.pitch,
+            o.centres(),
+            o.numerical_aperture,
+            self.tissue.entrance(),
+            self.tissue.apparent_depth(),
+            self.grid(),
+        )
+
+    def images(self, walk: Walk) -> Images:
+        """Probability images of every block of the walk, [BLOCKS, ...]; their mean is the estimate.
+
+        Differentiable in every parameter of source, optics and tissue (and in the scene's).
+        """
+        light, layers = self._light(), self.tissue.layers()
+        bare, walked = layers._replace(object=0), walk.layers._replace(object=0)
+        which = self.tissue.object_layer
+        total = _walked(light, bare, walked, walk.paths, object_layer=which, once=True)
+        for again in walk.again:
+            more = _walked(light, bare, walked, again, object_layer=which, once=False)
+            total = jax.tree.map(jnp.add, total, more)
+        straight = _straight(light, self.tissue.ballistic())
+        per_block = walk.photons // BLOCKS
+        return jax.tree.map(lambda a, b: a / per_block + b[None], total, straight)
+
+    def idler_image(self):
+        """Probability that the mirrored idler of a pair meets each superpixel, [n, n]; exact."""
+        o = self.optics
+        width = jnp.sqrt(2.0) * o.beam_width(self.source)
+        edges = (jnp.arange(o.pixels + 1, dtype=o.pitch.dtype) - o.pixels / 2) * o.pitch
+        along = jnp.diff(erf(edges / width)) / 2
+        return along[:, None] * along[None, :]
+
+    def sample(self, count: int, *, key) -> Exposure:
+        """Carry ``count`` pairs photon by photon; the signal meets the sample, every one is followed."""
+        names = ("pairs", "tissue", "survival", "blur")
+        keys = {name: stream(key, name) for name in names}
+        k_s, k_i = self.source.sample(count, key=keys["pairs"])
+        scale = self.optics.scale(self.source)
+        signal, idler = k_s * scale, -k_i * scale
+        layers, grid = self.tissue.layers(), self.grid()
+        single = Grid(grid.values.astype(jnp.float32), jnp.asarray(grid.cell, jnp.float32))
+        table = carry(
+            medium_of(layers),
+            words(keys["tissue"]),
+            jnp.arange(count, dtype=jnp.uint32),
+            signal.astype(jnp.float32),
+            single,
+            jnp.asarray(0, jnp.int32),
+            jnp.asarray(False),
+            object_layer=self.tissue.object_layer,
+            kept=0,
+        )
+        paths = unpack(table, layers.thickness.shape[0], 0)
+        kind = signal.dtype
+        losses = jnp.sum(layers.mu_a[None, :] * paths.length.astype(kind), axis=1)
+        survival = jnp.exp(-losses) * paths.clear.astype(kind)
+        u, specular = jax.random.uniform(keys["survival"], (2, count), kind)
+        entered = specular < self.tissue.entrance()
+        inside = jnp.sum(paths.direction.astype(kind) ** 2, axis=1) <= self.optics.numerical_aperture**2
+        seen = (paths.transmitted > 0) & inside & (u < survival) & entered
+        blur = jax.random.normal(keys["blur"], (count, 2), kind) * self.optics.blur(self.source)
+        moved = jnp.sum(paths.shift.astype(kind), axis=1)
+        place = signal + image_position(paths.direction, moved, self.tissue.apparent_depth()) + blur
+        return Exposure(place, idler, seen, jnp.where(entered, survival, 1.0))
