@@ -1,0 +1,81 @@
+"""What the benchmark itself is told: the photon budget, the walk, the seed, the memory."""
+
+from dataclasses import dataclass
+from numbers import Real
+
+from omegaconf import DictConfig
+
+from qtwin.core.config import plain
+from qtwin.core.errors import UserError
+from qtwin.core.units import parse
+
+MATCHES = ("incident", "detected")
+
+
+def _whole(key: str, value, low: int, high: float = float("inf")) -> int:
+    if isinstance(value, bool) or not isinstance(value, Real) or value != value or not low <= value <= high:
+        pass
+    elif float(value).is_integer():
+        return int(value)
+    upper = "" if high == float("inf") else f" and at most {high:g}"
+    raise UserError(f"{key}: got {value!r}, accepted is a whole number of at least {low}{upper}")
+
+
+def _bytes(key: str, value) -> int:
+    try:
+        size = parse(value, "byte")
+    except UserError as error:
+        raise UserError(f"{key}: got {value!r}, expected a size such as '3 GiB'") from error
+    if not 1 <= size < 2**63:
+        raise UserError(f"{key}: got {value!r}, accepted is a size of at least one byte, such as '3 GiB'")
+    return int(size)
+
+
+def _section(cfg, key: str, accepted: tuple[str, ...]) -> dict:
+    node = cfg.get(key)
+    if not isinstance(node, dict):
+        raise UserError(f"{key}: got {node!r}, expected the keys {', '.join(accepted)}")
+    for name in accepted:
+        if name not in node:
+            raise UserError(f"{key}.{name}: not given")
+    for name in node:
+        if name not in (*accepted, "reference"):
+            raise UserError(f"{key}.{name}: unknown key, accepted are {', '.join(accepted)}")
+    return node
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`photons` of the budget and `exposures` per image; `match` says on which side photons are made equal."""
+
+    photons: float
+    exposures: int
+    match: str
+    walk_photons: int
+    seed: int
+    memory_limit: int  # bytes
+    protocols: tuple[str, ...]
+
+    @classmethod
+    def from_config(cls, cfg: DictConfig | dict) -> "Settings":
+        """Checked settings; UserError names the key, what was given and what is accepted."""
+        cfg = plain(cfg)
+        budget = _section(cfg, "budget", ("photons", "exposures", "match"))
+        walk = _section(cfg, "walk", ("photons",))
+        estimator = _section(cfg, "estimator", ("protocols",))
+        photons, match, protocols = budget["photons"], budget["match"], estimator["protocols"]
+        if isinstance(photons, bool) or not isinstance(photons, Real) or not 0 < photons < float("inf"):
+            raise UserError(f"budget.photons: got {photons!r}, accepted is a finite number greater than 0")
+        if match not in MATCHES:
+            raise UserError(f"budget.match: got {match!r}, accepted is one of {', '.join(MATCHES)}")
+        if not isinstance(protocols, list) or not protocols or not all(isinstance(p, str) for p in protocols):
+            raise UserError(f"estimator.protocols: got {protocols!r}, accepted is a list of names of protocols")
+        return cls(
+            photons=float(photons),
+            exposures=_whole("budget.exposures", budget["exposures"], 2),
+            match=match,
+            walk_photons=_whole("walk.photons", walk["photons"], 1, 1e8),
+            seed=_whole("seed", cfg.get("seed"), 0, 2**63 - 1),
+            memory_limit=_bytes("memory_limit", cfg.get("memory_limit")),
+            protocols=tuple(protocols),
+        )

@@ -1,0 +1,159 @@
+"""The command line. Heavy packages are imported when a command needs them, so that help answers at once."""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from qtwin import __version__
+from qtwin.core.errors import UserError
+from qtwin.core.folders import find_conf, options
+
+EXAMPLES = """examples:
+  qtwin benchmark                                        the default comparison
+  qtwin benchmark tissue=skin tissue.thickness=3mm       another medium, another thickness
+  qtwin benchmark scene.file=photo.png                   an image of your own
+  qtwin benchmark -m tissue.thickness=1mm,2mm,4mm        a sweep, one run per value
+  qtwin benchmark 'tissue.mu_a="0.1 /cm"'                quotes around special characters
+  qtwin benchmark --cfg job                              show the configuration, run nothing
+  qtwin info tissue=skin                                 every parameter, with its reference
+"""
+COMMANDS = {
+    "benchmark": "compare quantum and classical imaging at the same photon budget",
+    "info": "print every parameter with its value and reference, and the versions",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def _overlays(config_dir: str | None) -> list[Path]:
+    """Folders of options before the project's own: `--config-dir`, then `conf` in the current folder."""
+    own = Path("conf")
+    here = [own] if own.is_dir() and own.resolve() != find_conf().resolve() else []
+    return ([Path(config_dir)] if config_dir else []) + here
+
+
+def _groups(folders: Sequence[Path]) -> str:
+    lines = [f"  {group}: {', '.join(names)}" for group, names in options(*folders).items()]
+    return "\n".join(["groups and their options (group=option):", *lines])
+
+
+def _parser(prog: str, description: str) -> _Parser:
+    text = f"{_groups([find_conf(), *_overlays(None)])}\n\n{EXAMPLES}"
+    kind = argparse.RawDescriptionHelpFormatter
+    return _Parser(prog=prog, description=description, epilog=text, formatter_class=kind, allow_abbrev=False)
+
+
+def _common(prog: str, description: str) -> _Parser:
+    parser = _parser(prog, description)
+    parser.add_argument("overrides", nargs="*", help="group=option, key=value, +key=value, ~key")
+    parser.add_argument("--config-dir", "-cd", metavar="DIR", help="folder whose options are added and win")
+    parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code: 0, 2 for a mistake of the user (one line on stderr), 130 when interrupted."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in argv or os.environ.get("HYDRA_FULL_ERROR") == "1"
+    try:
+        return _command(argv)
+    except KeyboardInterrupt:
+        return _complain("interrupted", 130)
+    except BrokenPipeError:  # the reader of a pipe has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        line = str(error) if isinstance(error, UserError) else _explain(error)
+        if debug or line is None:
+            raise
+        return _complain(f"error: {line}", 2)
+
+
+def _complain(text: str, code: int) -> int:
+    print(f"qtwin: {text}", file=sys.stderr)
+    return code
+
+
+def _explain(error: Exception) -> str | None:
+    from qtwin.core.explain import explain
+
+    return explain(error)
+
+
+def _command(argv: list[str]) -> int:
+    parser = _parser("qtwin", "A differentiable digital twin of quantum imaging.")
+    parser.add_argument("--version", action="version", version=f"qtwin {__version__}")
+    parser.add_argument("command", help="; ".join(f"{name}: {what}" for name, what in COMMANDS.items()))
+    if not argv:
+        parser.print_help()
+        return 0
+    command = parser.parse_args(argv[:1]).command
+    if command == "benchmark":
+        return _benchmark(argv[1:])
+    if command == "info":
+        return _info(argv[1:])
+    raise UserError(f"unknown command {command!r}, accepted are {', '.join(COMMANDS)}")
+
+
+def _info(argv: list[str]) -> int:
+    args = _common("qtwin info", COMMANDS["info"]).parse_intermixed_args(argv)
+    from qtwin.core.config import overlay
+    from qtwin.info import info
+    from qtwin.sweep import prepare
+
+    prepare()
+
+    folders = _overlays(args.config_dir)
+    with overlay(*folders):
+        print(info(args.overrides))
+    print(_groups([find_conf(), *folders]))
+    return 0
+
+
+def _benchmark(argv: list[str]) -> int:
+    parser = _common("qtwin benchmark", COMMANDS["benchmark"])
+    parser.add_argument("--multirun", "-m", action="store_true", help="sweep over values separated by commas")
+    parser.add_argument("--cfg", choices=["job", "hydra", "all"], help="print the configuration, run nothing")
+    parser.add_argument("--resolve", action="store_true", help="with --cfg: interpolations resolved")
+    parser.add_argument("--package", "-p", help="with --cfg: only this part")
+    args = parser.parse_intermixed_args(argv)
+    import hydra
+
+    from qtwin.core.config import VERSION_BASE, overlay, with_scene
+    from qtwin.sweep import Failures, job
+
+    flags = [f"--{name}" for name in ("multirun", "resolve") if getattr(args, name)]
+    flags += [f"--{name}={value}" for name in ("cfg", "package") if (value := getattr(args, name))]
+    Failures.forget()
+    run = hydra.main(version_base=VERSION_BASE, config_path=str(find_conf()), config_name="benchmark")(job)
+    with overlay(*_overlays(args.config_dir)), _hydra_reads(["qtwin", *flags, "--", *with_scene(args.overrides)]):
+        run()
+    lines = Failures.report()
+    for line in lines:
+        _complain(f"error: {line}", 2)
+    return 2 if lines else 0
+
+
+@contextmanager
+def _hydra_reads(argv: list[str]) -> Iterator[None]:
+    """Hydra reads its arguments from the process; it raises its errors instead of printing them."""
+    full, before = os.environ.get("HYDRA_FULL_ERROR"), sys.argv
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = argv, "1"
+    try:
+        yield
+    finally:
+        sys.argv = before
+        if full is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = full
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""From YAML to elements: composing a configuration, and building what its `_target_`s name.
+
+Only elements of qtwin are ever built: a configuration is data, and must not be able to call anything else.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import MISSING, fields
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar
+
+import hydra
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+
+from qtwin.core.errors import FieldError, UserError
+from qtwin.core.folders import find_conf
+from qtwin.core.params import Element
+from qtwin.core.units import parse
+
+VERSION_BASE = "1.3"
+
+
+def _mid(value) -> float:
+    """Half of a length, or of the sum of a list of them: the depth of the middle, in metres."""
+    layers = value if OmegaConf.is_list(value) or isinstance(value, (list, tuple)) else [value]
+    return sum(parse(layer, "m") for layer in layers) / 2
+
+
+OmegaConf.register_new_resolver("mid", _mid, replace=True)
+
+
+class _Overlay(SearchPathPlugin):
+    """Folders of options that stand before the project's own."""
+
+    folders: ClassVar[tuple[Path, ...]] = ()
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for folder in reversed(self.folders):
+            search_path.prepend("overlay", f"file://{folder}", "main")
+
+
+Plugins.instance().register(_Overlay)
+
+
+@contextmanager
+def overlay(*folders: Path) -> Iterator[None]:
+    """Within this context Hydra looks into `folders` first: their options are added, and win on a name clash."""
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"configuration folder {str(folder)!r} not found")
+    previous, _Overlay.folders = _Overlay.folders, tuple(folder.resolve() for folder in folders)
+    try:
+        yield
+    finally:
+        _Overlay.folders = previous
+
+
+def with_scene(overrides: Sequence[str]) -> list[str]:
+    """`scene.file=photo.png` alone chooses the scene that reads a file."""
+    keys = [text.split("=", 1)[0].lstrip("+~") for text in overrides]
+    chosen = "scene.file" in keys and "scene" not in keys
+    return [*overrides, "scene=picture"] if chosen else list(overrides)
+
+
+def compose(
+    overrides: Sequence[str] = (),
+    config_dir: str | Path | None = None,
+    name: str = "benchmark",
+    hydra_node: bool = False,
+) -> DictConfig:
+    """The configuration that `qtwin <name> <overrides>` would run. `config_dir` overlays the project's conf.
+
+    `hydra_node` keeps Hydra's own settings and choices under the key `hydra`. A Hydra application that is
+    under way in this process is left as it was.
+    """
+    state = GlobalHydra.instance()
+    running = state.hydra
+    state.clear()
+    try:
+        with (
+            overlay(*([Path(config_dir)] if config_dir else _Overlay.folders)),
+            hydra.initialize_config_dir(str(find_conf()), job_name=name, version_base=VERSION_BASE),
+        ):
+            return hydra.compose(name, with_scene(overrides), return_hydra_config=hydra_node)
+    finally:
+        GlobalHydra.instance().hydra = running
+
+
+def plain(cfg) -> Any:
+    """A configuration as dicts, lists and scalars, interpolations resolved."""
+    return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True) if OmegaConf.is_config(cfg) else cfg
+
+
+def _within(path: str, key) -> str:
+    return f"{path}.{key}" if path else str(key)
+
+
+def _import_below_qtwin(name: str) -> ModuleType | None:
+    """Module `name` of qtwin, or None. Looked for step by step, so that nothing outside qtwin is imported."""
+    module = import_module("qtwin")
+    for i in range(2, name.count(".") + 2):
+        part = ".".join(name.split(".")[:i])
+        if getattr(module, "__path__", None) is None or find_spec(part) is None:
+            return None
+        module = import_module(part)
+    return module
+
+
+def target(text: Any, path: str = "") -> type[Element]:
+    """The element class that a `_target_` names; anything else is refused."""
+    refusal = UserError(f"{_within(path, '_target_')}: got {text!r}, accepted is only a class of elements of qtwin")
+    if not isinstance(text, str) or not re.fullmatch(r"qtwin(\.[A-Za-z]\w*)+", text):
+        raise refusal
+    place, name = text.rsplit(".", 1)
+    module = _import_below_qtwin(place)
+    found = getattr(module, name, None)
+    if not (isinstance(found, type) and issubclass(found, Element) and found.__module__.startswith("qtwin.")):
+        raise refusal
+    return found
+
+
+def check_targets(node, path: str = "") -> None:
+    """Refuse a configuration that names anything but elements of qtwin, before any of it is built."""
+    node = plain(node)
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            target(node["_target_"], path)
+        for key, value in node.items():
+            if key != "_target_":
+                check_targets(value, _within(path, key))
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            check_targets(value, f"{path}[{i}]")
+
+
+def build(node, path: str = "") -> Any:
+    """A mapping with `_target_` becomes that element, its parts first; lists become tuples.
+
+    `path` is where the node stands in the configuration, for messages. The key `reference` (field -> citation)
+    documents the file and is dropped.
+    """
+    node = plain(node)
+    check_targets(node, path)
+    return _build(node, path)
+
+
+def _build(node, path: str) -> Any:
+    if isinstance(node, list):
+        return tuple(_build(value, f"{path}[{i}]") for i, value in enumerate(node))
+    if not isinstance(node, dict):
+        return node
+    if "_target_" not in node:
+        return {key: _build(value, _within(path, key)) for key, value in node.items()}
+    cls = target(node["_target_"], path)
+    values = {key: value for key, value in node.items() if key not in ("_target_", "reference")}
+    accepted = {f.name: f for f in fields(cls) if f.init}
+    for key, value in values.items():
+        if key not in accepted:
+            raise UserError(f"{_within(path, key)}: unknown key (given: {value!r}), accepted are {', '.join(accepted)}")
+    for key, f in accepted.items():
+        if key not in values and f.default is MISSING and f.default_factory is MISSING:
+            raise UserError(f"{_within(path, key)}: not given ({f.metadata.get('doc', 'required')})")
+    try:
+        return cls(**{key: _build(value, _within(path, key)) for key, value in values.items()})
+    except FieldError as error:
+        raise error.within(path) from error

@@ -1,0 +1,64 @@
+"""One clear line for everything that can go wrong without being a mistake of the program."""
+
+import re
+
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError
+
+from qtwin.core.errors import UserError
+
+_MEMORY = "RESOURCE_EXHAUSTED"
+
+
+def explain(error: BaseException) -> str | None:
+    """The line, or None when `error` is not expected and its traceback must be seen."""
+    cause: BaseException | None = error
+    while cause is not None:  # Hydra and OmegaConf wrap the error that says what is wrong
+        if isinstance(cause, UserError) and cause is not error:
+            key = getattr(error, "full_key", None)
+            return f"{key}: {cause}" if key else str(cause)
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, OverrideParseException):
+        return (
+            f"cannot read the override {error.override!r}; a value with special characters wants quotes inside "
+            f"the quotes of the shell, as in 'tissue.mu_a=\"0.1 /cm\"'"
+        )
+    if isinstance(error, MissingConfigException):
+        return _missing(error)
+    if isinstance(error, MarkedYAMLError):
+        return _line(str(error))
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        return _composition(error)
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError):
+        what = error.strerror or _line(str(error))
+        return f"{what}: {error.filename}" if error.filename else what
+    if isinstance(error, MemoryError) or _MEMORY in str(error):
+        return "out of memory; give a smaller memory_limit or fewer photons (walk.photons)"
+    return None
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _missing(error: MissingConfigException) -> str:
+    options = ", ".join(error.options or [])
+    found = re.search(r"[Cc]ould not find '([^']+)'|[Cc]annot find .*?'([^']+)'", str(error))
+    name = error.missing_cfg_file or (found and (found[1] or found[2])) or "?"
+    return f"could not find {name!r}" + (f", available: {options}" if options else "")
+
+
+def _composition(error: Exception) -> str:
+    """First line of Hydra's message, and the one of its cause that names the key."""
+    text = str(error).split("Config search path")[0]
+    if found := re.search(r"Could not override '([^']+)'", text):
+        parent = getattr(error.__cause__, "parent_node", None)
+        accepted = f", accepted are {', '.join(map(str, parent))}" if parent else ""
+        return f"unknown key or group {found[1]!r}{accepted}"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    keys = [line for line in lines[1:] if line.startswith("full_key:")]
+    first = lines[0] if lines else type(error).__name__
+    return _line(" ".join([first, *(f"(key {key.removeprefix('full_key:').strip()})" for key in keys)]))

@@ -1,0 +1,40 @@
+"""The whole suite runs in float64 with strict promotion of types and ranks."""
+
+import os
+from pathlib import Path
+
+import jax
+import pytest
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def reference_data() -> Path:
+    """Published tables and measured data, not part of the repository."""
+    folder = Path(os.environ.get("QTWIN_REFERENCE_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no reference data at {folder} (set QTWIN_REFERENCE_DATA)")
+    return folder
+
+
+@pytest.fixture
+def small_conf(tmp_path) -> Path:
+    """A folder of options in which every element is a coherent source: quick to build, and with known keys."""
+    folder = tmp_path / "small"
+    names = [
+        *("source/spdc_bbo", "source/coherent", "optics/far_field", "scene/lesion", "scene/picture"),
+        *("tissue/breast", "tissue/skin", "detector/spcm_aqrh_14", "detector/pixis_400br", "correlation/coincidence"),
+    ]
+    for name in names:
+        file = folder / f"{name}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        text = "_target_: qtwin.source.Coherent\nwavelength: 810 nm\nreference:\n  wavelength: a catalogue\n"
+        file.write_text(text + ("file: ???\n" if name == "scene/picture" else ""))
+    (folder / "estimator").mkdir()
+    (folder / "estimator" / "all.yaml").write_text("protocols: [ghost]\n")
+    return folder
