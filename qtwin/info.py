@@ -15,8 +15,8 @@ NO_REFERENCE = "no reference given"
 def info(overrides: Sequence[str] = ()) -> str:
     """Table of key, value and reference, then versions and devices. UserError for what cannot be composed."""
     cfg = compose(overrides, hydra_node=True)
-    choices = OmegaConf.to_container(cfg.hydra.runtime.choices)
-    given = plain(OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"]))
+    choices: dict[str, str | None] = dict(cfg.hydra.runtime.choices)
+    given = plain(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
     check_targets(given)
     chosen = [f"{group}={option}" for group, option in choices.items() if option and not _is_delta(group)]
     untouched = dict(_rows(plain(compose(chosen))))

@@ -1,7 +1,6 @@
 """What the benchmark itself is told: the photon budget, the walk, the seed, the memory."""
 
 from dataclasses import dataclass
-from numbers import Real
 
 from omegaconf import DictConfig
 
@@ -13,9 +12,8 @@ MATCHES = ("incident", "detected")
 
 
 def _whole(key: str, value, low: int, high: float = float("inf")) -> int:
-    if isinstance(value, bool) or not isinstance(value, Real) or value != value or not low <= value <= high:
-        pass
-    elif float(value).is_integer():
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if number and low <= value <= high and float(value).is_integer():
         return int(value)
     upper = "" if high == float("inf") else f" and at most {high:g}"
     raise UserError(f"{key}: got {value!r}, accepted is a whole number of at least {low}{upper}")
@@ -64,7 +62,7 @@ class Settings:
         walk = _section(cfg, "walk", ("photons",))
         estimator = _section(cfg, "estimator", ("protocols",))
         photons, match, protocols = budget["photons"], budget["match"], estimator["protocols"]
-        if isinstance(photons, bool) or not isinstance(photons, Real) or not 0 < photons < float("inf"):
+        if isinstance(photons, bool) or not isinstance(photons, (int, float)) or not 0 < photons < float("inf"):
             raise UserError(f"budget.photons: got {photons!r}, accepted is a finite number greater than 0")
         if match not in MATCHES:
             raise UserError(f"budget.match: got {match!r}, accepted is one of {', '.join(MATCHES)}")

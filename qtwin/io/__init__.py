@@ -1,0 +1,1 @@
+"""Files: results of a run, and its loggers."""
