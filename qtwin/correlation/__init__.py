@@ -1,0 +1,3 @@
+"""Correlation of records."""
+
+from qtwin.correlation.coincidence import Coincidence as Coincidence

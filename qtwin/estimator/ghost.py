@@ -1,0 +1,122 @@
+"""Heralded ghost image: a bucket behind the object, an array in the idler, coincidences between their clicks.
+
+Pittman et al., Phys. Rev. A 52, R3429 (1995); photon-sparse with heralding: Morris et al., Nat. Commun. 6, 5913
+(2015). Coincidences alone, or with the idler clicks that had no partner used as well (a binomial ratio).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qtwin.core.random import stream
+from qtwin.correlation import Coincidence
+from qtwin.correlation.coincidence import count
+from qtwin.detector import SinglePhoton
+from qtwin.detector.single_photon import alive
+from qtwin.estimator.linear import Calibration, Records, optimal_k
+from qtwin.estimator.setting import Setting
+from qtwin.estimator.twin_beams import pixel_of
+from qtwin.optics import FarField
+from qtwin.tissue.light_path import Exposure, Images
+
+
+class Clicks(NamedTuple):
+    """Mean clicks of one exposure."""
+
+    bucket: jax.Array  # []
+    array: jax.Array  # [n, n]
+    pairs: jax.Array  # [n, n] true coincidences kept by window and dead times
+    accidental: jax.Array  # [n, n]
+    live_bucket: jax.Array  # []
+
+
+def clicks(accepted, ghost, idler, setting: Setting, optics: FarField, device: SinglePhoton, gate: Coincidence) -> Clicks:
+    """Means for light ``accepted`` in the bucket and ``ghost`` [n, n] of it heralded per superpixel.
+
+    Coincidences scale by both live fractions (cw light); accidentals are the product of the singles.
+    """
+    t = setting.time
+    light = optics.collection_transmission * setting.incident * accepted
+    live_bucket = device.live(light, t)
+    bucket = device.events(light, t) * live_bucket
+    idlers = optics.idler_transmission * setting.emitted * idler
+    live_array = device.live(idlers, t)
+    array = device.events(idlers, t) * live_array
+    eta = device.efficiency**2 * optics.collection_transmission * optics.idler_transmission
+    pairs = eta * setting.incident * ghost * gate.capture(device.jitter, device.jitter) * live_bucket * live_array
+    return Clicks(bucket, array, pairs, gate.accidentals(bucket, array, t), live_bucket)
+
+
+def accepted_light(images: Images):
+    """Light in the bucket with the object in place: it is clear outside the field."""
+    return images.accepted + jnp.sum(images.ghost - images.ghost_open)
+
+
+def expect(
+    images: Images, idler, setting: Setting, optics: FarField, device: SinglePhoton, gate: Coincidence
+) -> Records:
+    """Moments of gross coincidences x and array clicks y: every coincidence uses one click of the array.
+
+    Poisson variances: dead times must be short against the spacing of clicks (their loss is printed).
+    """
+    c = clicks(accepted_light(images), images.ghost, idler, setting, optics, device, gate)
+    gross = c.pairs + c.accidental
+    joint = jnp.zeros((3, 3, *gross.shape), gross.dtype).at[1, 1].set(gross)
+    return Records(gross, c.array, joint, jnp.zeros((), gross.dtype))
+
+
+def calibration(
+    images: Images, idler, setting: Setting, optics: FarField, device: SinglePhoton, gate: Coincidence, k: str
+) -> Calibration:
+    """Accidentals from the measured singles of the bucket, clear-object coincidences, and k.
+
+    k = 'coincidences': only the accidentals A = a y follow the array clicks y; 'ratio': also the coincidences that
+    a clear object would give per click. Live fraction of the bucket as measured, with the object in place.
+    """
+    now = clicks(accepted_light(images), images.ghost, idler, setting, optics, device, gate)
+    clear = clicks(images.accepted, images.ghost_open, idler, setting, optics, device, gate)
+    gain = clear.pairs * now.live_bucket / clear.live_bucket
+    per_click = now.accidental / now.array
+    k_all = per_click + optimal_k(gain, now.array) if k == "ratio" else per_click
+    return Calibration(now.accidental, now.array, gain, k_all)
+
+
+def record(exposure: Exposure, idler, setting: Setting, optics: FarField, device: SinglePhoton, gate: Coincidence, *, key):
+    """One exposure, click by click: coincidences x and array clicks y [n, n], and bucket clicks.
+
+    Pairs are created at uniform times (cw), every click has its jitter, dead times are applied to the tags in
+    order of time, coincidences are counted within the window. Times are int64 ps.
+    """
+    pairs = exposure.seen.shape[0]
+    span = int(float(setting.time) * 1e12)
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(stream(key, "clicks"))))
+    born = rng.integers(0, span, pairs)
+    jitter = float(device.jitter) * 1e12 / 2.354820045
+    heard = np.asarray(exposure.seen) & (
+        rng.random(pairs) < float(device.efficiency * optics.collection_transmission)
+    )
+    row, column, inside = pixel_of(exposure.idler, optics)
+    caught = inside & (rng.random(pairs) < float(device.efficiency * optics.idler_transmission))
+    n = optics.pixels
+    dark = float(device.dark_rate * setting.time)
+
+    def tags(times, elements, lone):
+        """Clicks of light and ``lone`` [elements] mean unpaired events, after jitter and dead time."""
+        extra = rng.poisson(lone)
+        where = np.concatenate([elements, np.repeat(np.arange(len(extra)), extra)])
+        when = np.concatenate([times, rng.integers(0, span, extra.sum())])
+        order = np.lexsort((when, where))
+        when, where = when[order], where[order]
+        live = alive(when, where, int(round(float(device.dead_time) * 1e12)))
+        when, where = when[live], where[live]
+        return when + np.rint(rng.normal(0, jitter, len(when))).astype(np.int64), where
+
+    unpaired = float(device.efficiency * optics.idler_transmission * (setting.emitted - setting.incident))
+    bucket, _ = tags(born[heard], np.zeros(heard.sum(), np.int64), np.array([dark]))
+    when, where = tags(born[caught], (row * n + column)[caught], unpaired * np.asarray(idler).ravel() + dark)
+    hits = count(when, np.sort(bucket), int(round(float(gate.window) * 1e12)))
+    x = np.bincount(where, weights=hits, minlength=n * n).reshape(n, n)
+    y = np.bincount(where, minlength=n * n).reshape(n, n)
+    return x, y, len(bucket)

@@ -1,0 +1,107 @@
+"""The one law of the transmission estimates: counts, less background, less what the idler already knew.
+
+    T = (x - b - k (y - <y>)) / g
+
+x: counts that saw the object, y: idler counts that did not, b: known background, g: counts that a
+clear object would give, k: how much of the idler's fluctuation is subtracted. Direct images have k = 0, naive
+subtraction k = 1, the optimum is k = Cov(x, y)/Var(y). What is known is known to both sides.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from qtwin.core.random import stream
+
+
+class Records(NamedTuple):
+    """First and second moments of one exposure: Poisson events, some common to x and y, and read noise."""
+
+    x: jax.Array  # [n, n] mean counts
+    y: jax.Array  # [n, n]
+    joint: jax.Array  # [3, 3, n, n] mean events common to x here and y (dy, dx) superpixels further
+    read: jax.Array  # [] variance of the read noise of x and of y
+
+
+class Calibration(NamedTuple):
+    """What the estimator knows beforehand, [n, n] each."""
+
+    background: jax.Array
+    idler: jax.Array
+    gain: jax.Array
+    k: jax.Array
+
+
+def uncorrelated(x, read=0.0) -> Records:
+    """Records of a single beam."""
+    return Records(x, jnp.zeros_like(x), jnp.zeros((3, 3, *x.shape), x.dtype), jnp.asarray(read, x.dtype))
+
+
+def optimal_k(covariance, variance):
+    """k = Cov(x, y)/Var(y) minimises Var(x - k y). Elementwise."""
+    return covariance / variance
+
+
+def estimate(x, y, cal: Calibration):
+    """Transmission estimate of exposures x, y [..., n, n]."""
+    known = jax.tree.map(lambda a: jnp.broadcast_to(a, x.shape), cal)
+    return (x - known.background - known.k * (y - known.idler)) / known.gain
+
+
+def variance(records: Records, cal: Calibration):
+    """Variance of `estimate` per superpixel and exposure, [n, n]."""
+    own = records.x + records.read + cal.k**2 * (records.y + records.read)
+    return (own - 2 * cal.k * records.joint[1, 1]) / cal.gain**2
+
+
+def mean(records: Records, cal: Calibration):
+    """Mean of `estimate`, [n, n]."""
+    return (records.x - cal.background - cal.k * (records.y - cal.idler)) / cal.gain
+
+
+def moved(image, dy: int, dx: int):
+    """image[..., i + dy, j + dx], zero beyond the edge; |dy|, |dx| <= 1."""
+    wide = jnp.pad(image, [(0, 0)] * (image.ndim - 2) + [(1, 1), (1, 1)])
+    n, m = image.shape[-2:]
+    return wide[..., 1 + dy : 1 + dy + n, 1 + dx : 1 + dx + m]
+
+
+def covariance(records: Records, cal: Calibration):
+    """Covariance of the estimates of a superpixel and its eight neighbours, [3, 3, n, n], own variance inside."""
+    out = []
+    for dy in (-1, 0, 1):
+        row = []
+        for dx in (-1, 0, 1):
+            if dy == dx == 0:
+                row.append(variance(records, cal))
+                continue
+            there = records.joint[1 + dy, 1 + dx] * moved(cal.k, dy, dx)
+            back = moved(records.joint[1 - dy, 1 - dx], dy, dx) * cal.k
+            far = moved(cal.gain, dy, dx)
+            row.append(jnp.where(far > 0, -(there + back) / (cal.gain * jnp.where(far > 0, far, 1)), 0))
+        out.append(jnp.stack(row))
+    return jnp.stack(out)
+
+
+def thin(records: Records, exposures: int, *, key):
+    """Independent exposures by thinning: counts x, y [exposures, n, n].
+
+    Events common to x and y are drawn once and counted in both; the rest of each is drawn apart. Exact for
+    Poisson pairs as far as they land within one superpixel of each other; the others count as unpaired.
+    """
+    n = records.x.shape
+    common = records.joint
+    back = sum(moved(common[1 - dy, 1 - dx], dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
+    rest_x = jnp.maximum(records.x - jnp.sum(common, axis=(0, 1)), 0)
+    rest_y = jnp.maximum(records.y - back, 0)
+
+    def poisson(name, rate, shape):
+        return jax.random.poisson(stream(key, name), jnp.broadcast_to(rate, shape), shape).astype(records.x.dtype)
+
+    pairs = poisson("pairs", common, (exposures, *common.shape))
+    x = jnp.sum(pairs, axis=(1, 2)) + poisson("signal", rest_x, (exposures, *n))
+    landed = sum(moved(pairs[:, 1 - dy, 1 - dx], dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
+    y = landed + poisson("idler", rest_y, (exposures, *n))
+    noise = jax.random.normal(stream(key, "read"), (2, exposures, *n), x.dtype) * jnp.sqrt(records.read)
+    return x + noise[0], y + noise[1]

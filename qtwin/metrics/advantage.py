@@ -1,0 +1,128 @@
+"""Photon cost of an image, and the advantage of one arm over another with its interval.
+
+Cost = sum_a w_a Var(T_a) over superpixels, w_a = photons N_a incident there / number of superpixels: photons times
+variance, independent of the budget as long as the noise is photon noise. Advantage = cost of the classical
+arm / cost of the quantum arm = photons the classical side needs / photons the quantum side needs for equal
+variance.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+from scipy.stats import f as fisher
+
+from qtwin.core.errors import UserError
+from qtwin.estimator.linear import Calibration, Records, covariance
+
+
+class Interval(NamedTuple):
+    """An estimate with its standard error and 95 % interval; arrays where many repeats were made."""
+
+    value: float
+    stderr: float
+    low: float
+    high: float
+
+
+class Pooling(NamedTuple):
+    """How one exposure's pooled squared deviation Q = sum_a w_a (T_a - <T_a>)^2 varies."""
+
+    mean: float  # <Q> = tr(W C): the expected cost
+    dof: float  # <Q>^2/tr((W C)^2): independent superpixels that it is worth
+    excess: float  # fourth cumulants of the counts over <Q>^2: 0 for normal noise
+
+
+class Cost(NamedTuple):
+    """Pooled sample variance of K exposures and the degrees of freedom of its chi-square law."""
+
+    value: float
+    dof: float
+
+
+def smoothing(kernel: np.ndarray | None, n: int) -> sparse.csr_matrix:
+    """Matrix of the convolution of n x n images with a (2 r + 1)^2 kernel; rows sum to 1, also at the edge."""
+    if kernel is None:
+        return sparse.identity(n * n, format="csr")
+    reach = kernel.shape[0] // 2
+    total = sparse.csr_matrix((n * n, n * n))
+    for dy, dx in np.ndindex(kernel.shape):
+        if kernel[dy, dx] <= 0 or abs(dy - reach) >= n or abs(dx - reach) >= n:
+            continue
+        shift_y = sparse.diags([np.ones(n - abs(dy - reach))], [-(dy - reach)], shape=(n, n))
+        shift_x = sparse.diags([np.ones(n - abs(dx - reach))], [-(dx - reach)], shape=(n, n))
+        total = total + kernel[dy, dx] * sparse.kron(shift_y, shift_x, format="csr")
+    return sparse.diags([1 / np.asarray(total.sum(axis=1)).ravel()], [0]) @ total
+
+
+def _covariance_matrix(records: Records, cal: Calibration) -> sparse.csr_matrix:
+    """Sparse [n^2, n^2] covariance of one exposure's estimates."""
+    stencil = np.asarray(covariance(records, cal))
+    n = stencil.shape[-1]
+    index = np.arange(n * n).reshape(n, n)
+    rows, columns, values = [], [], []
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            here = index[max(0, -dy) : n - max(0, dy), max(0, -dx) : n - max(0, dx)]
+            there = index[max(0, dy) : n + min(0, dy), max(0, dx) : n + min(0, dx)]
+            rows.append(here.ravel())
+            columns.append(there.ravel())
+            values.append(stencil[1 + dy, 1 + dx].ravel()[here.ravel()])
+    parts = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
+    return sparse.csr_matrix(parts, shape=(n * n, n * n))
+
+
+def pooling(records: Records, cal: Calibration, weights: np.ndarray, smooth: sparse.csr_matrix) -> Pooling:
+    """Mean and law of Q for estimates smoothed by ``smooth``; covariances of neighbours included.
+
+    The fourth cumulants are those of Poisson events: an event common to x and y jumps by 1 - k, one of x alone
+    by 1, one of y alone by k (a pair split over two superpixels counts as two single events).
+    """
+    w = sparse.diags([weights.ravel()], [0])
+    matrix = smooth @ _covariance_matrix(records, cal) @ smooth.T
+    weighted = w @ matrix
+    mean = float(weighted.diagonal().sum())
+    square = float((weighted.multiply(weighted.T)).sum())
+    gain, k = np.asarray(cal.gain).ravel(), np.asarray(cal.k).ravel()
+    both = np.asarray(records.joint[1, 1]).ravel()
+    alone_x, alone_y = np.asarray(records.x).ravel() - both, np.asarray(records.y).ravel() - both
+    energy = np.asarray(smooth.multiply(smooth).T @ weights.ravel()) / gain**2
+    fourth = np.sum(energy**2 * (alone_x + alone_y * k**4 + both * (1 - k) ** 4))
+    return Pooling(mean, mean**2 / square, float(fourth / mean**2))
+
+
+def pooled_cost(estimates: np.ndarray, weights: np.ndarray, law: Pooling) -> Cost:
+    """Pooled sample variance of ``estimates`` [..., K, n, n] about their mean, and its degrees of freedom.
+
+    Var(log cost) = 2/((K - 1) dof) + excess/K, read as the law of a chi-square with 2/Var degrees.
+    Raises UserError where nothing varied: too few photons to say anything.
+    """
+    k = estimates.shape[-3]
+    value = np.sum(weights * np.var(estimates, axis=-3, ddof=1), axis=(-2, -1))
+    if not np.all(value > 0):
+        raise UserError("budget.photons: no superpixel recorded anything that varies; accepted is a larger budget")
+    return Cost(value, 2 / (2 / ((k - 1) * law.dof) + law.excess / k))
+
+
+def advantage(classical: Cost, quantum: Cost, budget_ratio: float = 1.0, common_stderr: float = 0.0) -> Interval:
+    """Ratio of costs with a 95 % interval from the law of F.
+
+    ``budget_ratio``: photons of the classical over the quantum arm in the matched currency (1 when
+    matched). ``common_stderr``: standard error of the log ratio from what all exposures share (the walk),
+    normal; it is added in quadrature on the logarithm.
+    """
+    value = classical.value / quantum.value * budget_ratio
+    below = np.log(fisher.ppf(0.975, classical.dof, quantum.dof))
+    above = -np.log(fisher.ppf(0.025, classical.dof, quantum.dof))
+    walk = 1.959964 * common_stderr
+    stderr = value * np.sqrt(2 / classical.dof + 2 / quantum.dof + common_stderr**2)
+    return Interval(value, stderr, value * np.exp(-np.hypot(below, walk)), value * np.exp(np.hypot(above, walk)))
+
+
+def verdict(interval: Interval) -> str:
+    """Quantum wins, classical wins, or no difference at this budget: from the interval alone."""
+    if interval.low > 1:
+        return "quantum wins"
+    if interval.high < 1:
+        return "classical wins"
+    return "no difference at this budget"
