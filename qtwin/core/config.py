@@ -28,10 +28,13 @@ from qtwin.core.units import parse
 VERSION_BASE = "1.3"
 
 
-def _mid(value) -> float:
+def _mid(value, *, _parent_) -> float:
     """Half of a length, or of the sum of a list of them: the depth of the middle, in metres."""
-    layers = value if OmegaConf.is_list(value) or isinstance(value, (list, tuple)) else [value]
-    return sum(parse(layer, "m") for layer in layers) / 2
+    try:
+        return sum(parse(layer, "m") for layer in (value if OmegaConf.is_list(value) else [value])) / 2
+    except UserError as error:  # name the key that was written, not the one that follows it
+        keys = [key for key in _parent_ if not OmegaConf.is_interpolation(_parent_, key) and _parent_[key] == value]
+        raise FieldError(_parent_._get_full_key(keys[0]), str(error)) if keys else error from error
 
 
 OmegaConf.register_new_resolver("mid", _mid, replace=True)

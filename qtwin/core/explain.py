@@ -1,24 +1,19 @@
 """One clear line for everything that can go wrong without being a mistake of the program."""
 
 import re
+from traceback import walk_tb
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
-from qtwin.core.errors import UserError
+from qtwin.core.errors import FieldError, UserError
 
 _MEMORY = "RESOURCE_EXHAUSTED"
 
 
 def explain(error: BaseException) -> str | None:
     """The line, or None when `error` is not expected and its traceback must be seen."""
-    cause: BaseException | None = error
-    while cause is not None:  # Hydra and OmegaConf wrap the error that says what is wrong
-        if isinstance(cause, UserError) and cause is not error:
-            key = getattr(error, "full_key", None)
-            return f"{key}: {cause}" if key else str(cause)
-        cause = cause.__cause__ or cause.__context__
     if isinstance(error, OverrideParseException):
         return (
             f"cannot read the override {error.override!r}; a value with special characters wants quotes inside "
@@ -29,12 +24,14 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, MarkedYAMLError):
         return _line(str(error))
     if isinstance(error, (HydraException, OmegaConfBaseException)):
-        return _composition(error)
+        return _of_user(error) or _composition(error)
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError):
         what = error.strerror or _line(str(error))
         return f"{what}: {error.filename}" if error.filename else what
+    if isinstance(error, ValueError) and _raised_in_hydra(error):
+        return _line(str(error))
     if isinstance(error, MemoryError) or _MEMORY in str(error):
         return "out of memory; give a smaller memory_limit or fewer photons (walk.photons)"
     return None
@@ -44,11 +41,28 @@ def _line(text: str) -> str:
     return " ".join(text.split())
 
 
+def _raised_in_hydra(error: Exception) -> bool:
+    """Hydra refuses some arguments with a bare ValueError."""
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__")).startswith("hydra.")
+
+
 def _missing(error: MissingConfigException) -> str:
     options = ", ".join(error.options or [])
     found = re.search(r"[Cc]ould not find '([^']+)'|[Cc]annot find .*?'([^']+)'", str(error))
     name = error.missing_cfg_file or (found and (found[1] or found[2])) or "?"
     return f"could not find {name!r}" + (f", available: {options}" if options else "")
+
+
+def _of_user(error: Exception) -> str | None:
+    """A resolver's own UserError, which OmegaConf has wrapped."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            key = None if isinstance(cause, FieldError) else getattr(error, "full_key", None)
+            return f"{key}: {cause}" if key else str(cause)
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def _composition(error: Exception) -> str:
@@ -58,6 +72,8 @@ def _composition(error: Exception) -> str:
         parent = getattr(error.__cause__, "parent_node", None)
         accepted = f", accepted are {', '.join(map(str, parent))}" if parent else ""
         return f"unknown key or group {found[1]!r}{accepted}"
+    if found := re.search(r"Ambiguous value for argument '(([^=]+)=(.*))'", text):
+        return f"{found[1]!r} has several values: add -m to sweep over them, or write a list, '{found[2]}=[{found[3]}]'"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     keys = [line for line in lines[1:] if line.startswith("full_key:")]
     first = lines[0] if lines else type(error).__name__

@@ -7,8 +7,7 @@ name, or stands as null beside the reason why it is not defined.
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from math import isfinite
 from pathlib import Path
@@ -28,21 +27,18 @@ Array = tuple[np.ndarray, Sequence[str], str, Mapping[str, tuple[np.ndarray, str
 """values, names of the dimensions, unit, and dimension -> (coordinates, unit)"""
 
 
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A temporary file that takes the place of `path` at the end, when everything is on the disk."""
+def write_whole(path: Path, content: bytes) -> None:
+    """`path` with all of `content`, or as it was: it gets its name when everything is on the disk."""
     with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        temporary = Path(file.name)
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
+        try:
+            file.write(content)
+            file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+            os.chmod(file.name, 0o644)
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
 
 
 def strict(value: Any, path: str = "") -> Any:
@@ -81,8 +77,7 @@ def write_result(folder: Path, result: Mapping) -> Path:
     """`result.json` in `folder`, complete on the disk before it has that name."""
     text = json.dumps(strict(result), indent=2, ensure_ascii=False, allow_nan=False)
     path = Path(folder) / RESULT
-    with whole(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_whole(path, (text + "\n").encode())
     return path
 
 
@@ -104,7 +99,8 @@ def write_arrays(folder: Path, arrays: Mapping[str, Array]) -> Path:
     of its own, named `<dimension>_<array>`.
     """
     path = Path(folder) / ARRAYS
-    with whole(path) as temporary, h5py.File(temporary, "w", track_order=True) as file:
+    # in memory first: HDF5 on a full disk does not raise, it crashes
+    with h5py.File(ARRAYS, "w", driver="core", backing_store=False, track_order=True) as file:
         for name, (values, dims, unit, coords) in arrays.items():
             values = np.asarray(values)
             if values.ndim != len(dims):
@@ -113,6 +109,8 @@ def write_arrays(folder: Path, arrays: Mapping[str, Array]) -> Path:
             data.attrs["units"] = unit or "1"
             for axis, dim in enumerate(dims):
                 data.dims[axis].attach_scale(_scale(file, name, dim, values.shape[axis], coords.get(dim)))
+        file.flush()
+        write_whole(path, file.id.get_file_image())
     return path
 
 

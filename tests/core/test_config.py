@@ -7,10 +7,12 @@ import pytest
 from conftest import ROOT
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from qtwin.benchmark.settings import Settings
 from qtwin.core.config import build, check_targets, compose
 from qtwin.core.errors import FieldError, UserError
+from qtwin.core.explain import explain
 from qtwin.core.folders import find_conf, options
 from qtwin.source import Coherent
 
@@ -93,6 +95,13 @@ def test_a_missing_key_is_named():
 def test_mid_is_half_of_the_total(thickness, middle):
     cfg = OmegaConf.create({"tissue": {"thickness": thickness, "depth": "${mid:${.thickness}}"}})
     assert cfg.tissue.depth == pytest.approx(middle, rel=1e-12)
+
+
+def test_a_wrong_thickness_is_named_though_the_middle_follows_it():
+    cfg = OmegaConf.create({"tissue": {"g": 0.9, "depth": "${mid:${.thickness}}", "thickness": "3 kg"}})
+    with pytest.raises(OmegaConfBaseException) as raised:
+        build(cfg)
+    assert str(explain(raised.value)).startswith("tissue.thickness: got '3 kg', expected a length")
 
 
 def test_compose_sees_every_group_and_an_edited_file(small_conf):
