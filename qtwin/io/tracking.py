@@ -121,7 +121,7 @@ def _wandb(folder: Path, config: Mapping, mode: str, project: str) -> Tracker:
         wandb = import_module("wandb")
         if getattr(wandb, "__file__", None) is None:
             raise ImportError(f"the folder {next(iter(wandb.__path__))!r} hides the package")
-        if mode == "online" and not wandb.api.api_key:  # asking for it would stop the run at a prompt
+        if mode == "online" and not wandb.login(prompt=False):  # a prompt would stop the run
             raise RuntimeError("no login; run `wandb login` first, or use logger.mode=offline")
         settings = wandb.Settings(init_timeout=TIMEOUT, login_timeout=TIMEOUT, silent=True, console="off")
         run = wandb.init(project=project, mode=mode, dir=str(folder), config=dict(config), settings=settings)
