@@ -13,12 +13,12 @@ from qtwin.core.folders import find_conf, options
 
 EXAMPLES = """examples:
   qtwin benchmark                                        the default comparison
-  qtwin benchmark tissue=skin tissue.thickness=3mm       another medium, another thickness
+  qtwin benchmark tissue=cortex tissue.thickness=1mm     another medium, another thickness
   qtwin benchmark scene.file=photo.png                   an image of your own
-  qtwin benchmark -m tissue.thickness=1mm,2mm,4mm        a sweep, one run per value
+  qtwin benchmark -m tissue.thickness=50um,100um,1mm     a sweep, one run per value
   qtwin benchmark 'tissue.mu_a="0.1 /cm"'                quotes around special characters
   qtwin benchmark --cfg job                              show the configuration, run nothing
-  qtwin info tissue=skin                                 every parameter, with its reference
+  qtwin info tissue=cortex                               every parameter, with its reference
 """
 COMMANDS = {
     "benchmark": "compare quantum and classical imaging at the same photon budget",

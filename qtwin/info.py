@@ -4,7 +4,7 @@ import platform
 from collections.abc import Iterator, Mapping, Sequence
 
 import jax
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 import qtwin
 from qtwin.core.config import check_targets, compose, plain
@@ -16,14 +16,15 @@ def info(overrides: Sequence[str] = ()) -> str:
     """Table of key, value and reference, then versions and devices. UserError for what cannot be composed."""
     cfg = compose(overrides, hydra_node=True)
     choices: dict[str, str | None] = dict(cfg.hydra.runtime.choices)
-    given = plain(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
-    check_targets(given)
+    job = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    check_targets(job)
     chosen = [f"{group}={option}" for group, option in choices.items() if option and not _is_delta(group)]
-    untouched = dict(_rows(plain(compose(chosen))))
+    files, here = _raw(compose(chosen)), _raw(job)  # unresolved: what follows from another key is not set here
     rows = [("key", "value", "reference")]
-    for key, (value, reference) in _rows(given):
-        written = untouched.get(key, (None, ""))[0]
-        rows.append((key, str(value), reference if value == written else f"set here (the file has {written})"))
+    for key, (value, reference) in _rows(plain(job)):
+        written = files.get(key, (None, ""))[0]
+        text = f"{value:.6g}" if isinstance(value, float) else str(value)
+        rows.append((key, text, reference if here[key][0] == written else f"set here (the file has {written})"))
     widths = [max(len(row[i]) for row in rows) for i in range(2)]
     table = [f"{key:<{widths[0]}}  {value:<{widths[1]}}  {reference}".rstrip() for key, value, reference in rows]
     devices = ", ".join(str(device) for device in jax.devices())
@@ -35,15 +36,20 @@ def _is_delta(group: str) -> bool:
     return group.startswith("hydra/") or group == "experiment"
 
 
+def _raw(cfg: DictConfig) -> dict[str, tuple]:
+    return dict(_rows(OmegaConf.to_container(cfg, resolve=False)))
+
+
 def _rows(node, path: str = "") -> Iterator[tuple[str, tuple]]:
     """key -> (value, reference) of every leaf; the references stand beside the values, under `reference`."""
-    references = node.get("reference", {}) if "_target_" in node or not path else {}
+    element = "_target_" in node
+    references = node.get("reference", {}) if element else {}
+    missing = references.get("_", NO_REFERENCE) if element else "setting of the run"
     for key, value in node.items():
         name = f"{path}.{key}" if path else str(key)
-        if key == "_target_" or (key == "reference" and path):
+        if element and key in ("_target_", "reference"):
             continue
         if isinstance(value, Mapping):
             yield from _rows(value, name)
         else:
-            reference = references.get(key, references.get("_", NO_REFERENCE)) if path else "setting of the run"
-            yield name, (value, reference)
+            yield name, (value, references.get(key, missing))
