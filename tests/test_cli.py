@@ -147,9 +147,8 @@ def test_a_file_in_place_of_the_folder(complaint, tmp_path):
 
 def test_exit_code_and_line_reach_the_shell(cli):
     done = cli("benchmark", "tissue=foo")
-    assert (
-        done.returncode == 2 and done.stderr == "qtwin: error: could not find 'tissue/foo', available: breast, skin\n"
-    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("qtwin: error: could not find 'tissue/foo', available: breast,")
     assert list(cli.folder.iterdir()) == []
 
 

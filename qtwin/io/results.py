@@ -42,10 +42,10 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def strict(value: Any, path: str = "") -> Any:
-    """`value` as JSON can hold it; UserError names a number that is not finite or a null without a reason."""
+    """`value` as JSON can hold it; UserError names a number that is not finite. A null has a reason beside it."""
     if isinstance(value, Mapping):
-        if "value" in value and value["value"] is None and not value.get("reason"):
-            raise UserError(f"{path}.value: not defined, and no reason is given")
+        if "value" in value and value["value"] is None:
+            value = {**value, "reason": value.get("reason") or "not defined for this configuration"}
         return {str(k): strict(v, f"{path}.{k}" if path else str(k)) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [strict(v, f"{path}[{i}]") for i, v in enumerate(value)]
@@ -117,7 +117,7 @@ def write_arrays(folder: Path, arrays: Mapping[str, Array]) -> Path:
 def _scale(file: h5py.File, array: str, dim: str, size: int, coord) -> h5py.Dataset:
     if coord is not None and np.shape(coord[0]) != (size,):
         raise ValueError(f"{array}: {size} values along {dim!r}, coordinates of shape {np.shape(coord[0])}")
-    for name in (dim, f"{dim}_{array}"):
+    for name in (dim, f"{dim}_{array.replace('/', '_')}"):
         if name not in file:
             values = np.zeros(size, np.float32) if coord is None else np.asarray(coord[0])
             scale = file.create_dataset(name, data=values)

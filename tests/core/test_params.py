@@ -22,7 +22,7 @@ from qtwin.core.params import (
 
 
 class Plate(Element):
-    thickness: jax.Array = param("m", positive, "thickness")
+    thickness: jax.Array = param("m", positive, "thickness", per_layer=True)
     g: jax.Array = param("", anisotropy, "mean cosine", default=0.9)
     pixels: int = static("pixels", default=4)
 
@@ -72,6 +72,8 @@ def test_values_are_strongly_typed_si_arrays():
         ("thickness", "-3 mm", ["-3 mm", "greater than 0"]),
         ("thickness", ["1 mm", "0 m"], ["[1 mm, 0 m]", "greater than 0"]),
         ("thickness", None, ["nothing"]),
+        ("thickness", [], ["at least one value"]),
+        ("g", [0.1, 0.2], ["[0.1, 0.2]", "one value"]),
         ("g", 1, ["got 1", "between -1 and 1"]),
         ("g", float("nan"), ["nan"]),
     ],
