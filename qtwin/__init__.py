@@ -9,9 +9,11 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "Twin": "qtwin.twin",
-    "compose": "qtwin.compose",
-    "build": "qtwin.compose",
-    "benchmark": "qtwin.benchmark",
+    "twin_from": "qtwin.twin",
+    "compose": "qtwin.core.config",
+    "build": "qtwin.core.config",
+    "compare": "qtwin.benchmark.compare",
+    "sensitivity": "qtwin.design.sensitivity",
     "UserError": "qtwin.core.errors",
 }
 

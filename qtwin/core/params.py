@@ -58,7 +58,7 @@ anisotropy = Support("between -1 and 1, both excluded", -1.0, 1.0, low_open=True
 index = Support("1 or greater", 1.0)
 
 
-def _converter(unit: str):
+def _converter(unit: str, per_layer: bool):
     def convert(value):
         if value is None:
             raise UserError(f"got nothing, expected a value in units of {unit or '1'}")
@@ -67,6 +67,8 @@ def _converter(unit: str):
         if type(value) is object:  # a placeholder leaf while jax rebuilds a tree
             return value
         if isinstance(value, (list, tuple)):
+            if not per_layer or not value:
+                raise UserError(f"got {value!r}, expected {'at least one value' if per_layer else 'one value'}")
             value = [parse(v, unit) for v in value]
         else:
             value = parse(value, unit)
@@ -75,10 +77,13 @@ def _converter(unit: str):
     return convert
 
 
-def param(unit: str, support: Support, doc: str, default=MISSING):
-    """A traced physical parameter: SI array of the default float type, never weakly typed."""
+def param(unit: str, support: Support, doc: str, default=MISSING, per_layer: bool = False):
+    """A traced physical parameter: SI array of the default float type, never weakly typed.
+
+    ``per_layer``: a list of values is accepted too, one for each layer.
+    """
     extra = {} if default is MISSING else {"default": default}
-    return eqx.field(metadata={"unit": unit, "support": support, "doc": doc, "convert": _converter(unit)}, **extra)
+    return eqx.field(metadata={"unit": unit, "support": support, "doc": doc, "convert": _converter(unit, per_layer)}, **extra)
 
 
 def static(doc: str, default=MISSING):

@@ -104,14 +104,13 @@ def pooled_cost(estimates: np.ndarray, weights: np.ndarray, law: Pooling) -> Cos
     return Cost(value, 2 / (2 / ((k - 1) * law.dof) + law.excess / k))
 
 
-def advantage(classical: Cost, quantum: Cost, budget_ratio: float = 1.0, common_stderr: float = 0.0) -> Interval:
-    """Ratio of costs with a 95 % interval from the law of F.
+def advantage(classical: Cost, quantum: Cost, common_stderr: float = 0.0) -> Interval:
+    """Ratio of costs at matched budgets, with a 95 % interval from the law of F.
 
-    ``budget_ratio``: photons of the classical over the quantum arm in the matched currency (1 when
-    matched). ``common_stderr``: standard error of the log ratio from what all exposures share (the walk),
+    ``common_stderr``: standard error of the log ratio from what all exposures share (the walk),
     normal; it is added in quadrature on the logarithm.
     """
-    value = classical.value / quantum.value * budget_ratio
+    value = classical.value / quantum.value
     below = np.log(fisher.ppf(0.975, classical.dof, quantum.dof))
     above = -np.log(fisher.ppf(0.025, classical.dof, quantum.dof))
     walk = 1.959964 * common_stderr

@@ -2,12 +2,13 @@
 
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from qtwin.core.errors import FieldError
-from qtwin.core.params import Element, anisotropy, index, is_concrete, nonnegative, param, positive, static
+from qtwin.core.params import Element, anisotropy, index, is_concrete, nonnegative, param, positive
 from qtwin.optics.fresnel import normal_reflectance
 
 
@@ -29,13 +30,13 @@ class Slab(Element):
     air (n = 1) on both sides. ``depth`` is where the object lies, strictly inside one layer.
     """
 
-    thickness: jax.Array = param("m", positive, "thickness of each layer")
+    thickness: jax.Array = param("m", positive, "thickness of each layer", per_layer=True)
     depth: jax.Array = param("m", positive, "depth of the object below the illuminated surface")
-    mu_a: jax.Array = param("1/m", nonnegative, "absorption coefficient")
-    mu_s: jax.Array = param("1/m", nonnegative, "scattering coefficient (not the reduced one)")
-    g: jax.Array = param("", anisotropy, "mean cosine of a scattering")
-    n: jax.Array = param("", index, "refractive index")
-    object_layer: int = static("layer that holds the object, found from depth", default=-1)
+    mu_a: jax.Array = param("1/m", nonnegative, "absorption coefficient", per_layer=True)
+    mu_s: jax.Array = param("1/m", nonnegative, "scattering coefficient (not the reduced one)", per_layer=True)
+    g: jax.Array = param("", anisotropy, "mean cosine of a scattering", per_layer=True)
+    n: jax.Array = param("", index, "refractive index", per_layer=True)
+    object_layer: int = eqx.field(static=True, init=False)  # the layer that holds the object, found from depth
 
     def check(self):
         thickness = jnp.atleast_1d(self.thickness)
@@ -48,8 +49,9 @@ class Slab(Element):
             object.__setattr__(self, name, jnp.broadcast_to(value, value.shape[:-1] + (count,)))
         if self.depth.ndim and self.depth.shape[-1:] == (1,):
             object.__setattr__(self, "depth", self.depth[..., 0])
-        if is_concrete(thickness) and is_concrete(self.depth):
-            self._place_object(np.cumsum(np.asarray(thickness)), float(self.depth))
+        if not (is_concrete(thickness) and is_concrete(self.depth)):
+            raise FieldError("depth", "got a traced value; build the slab first and change it with equinox.tree_at")
+        self._place_object(np.cumsum(np.asarray(thickness)), float(self.depth))
 
     def _place_object(self, bottoms, depth):
         if depth >= bottoms[-1]:

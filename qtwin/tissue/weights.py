@@ -44,17 +44,27 @@ def stretch(layers: Layers, walked: Layers):
     return layers.thickness / walked.thickness
 
 
-def weight(paths: Paths, layers: Layers, walked: Layers):
-    """Weight of every path in ``layers``, roulette included, [...]; 1 photon is 1."""
+def likelihood(paths: Paths, layers: Layers, walked: Layers):
+    """How much more likely every path is in ``layers`` than where it was walked, [...]; mean 1."""
     kind = layers.mu_s.dtype
     length, scatterings = paths.length.astype(kind), paths.scatterings.astype(kind)
-    s = stretch(layers, walked)
-    b, b0 = layers.mu_s * s, walked.mu_s
+    b, b0 = layers.mu_s * stretch(layers, walked), walked.mu_s
     ratio = jnp.where(b0 > 0, b / jnp.where(b0 > 0, b0, 1), 1)
-    logs = -_rows(layers.mu_a * s, length) * length
-    logs = logs + _rows(jnp.log(ratio), length) * scatterings - _rows(b - b0, length) * length
+    logs = _rows(jnp.log(ratio), length) * scatterings - _rows(b - b0, length) * length
     logs = logs + _once(paths.score.astype(kind), _rows(layers.g - walked.g, length))
-    return paths.boost.astype(kind) * jnp.exp(jnp.sum(logs, axis=-1))
+    return jnp.exp(jnp.sum(logs, axis=-1))
+
+
+def survival(paths: Paths, layers: Layers, walked: Layers):
+    """Part of every path's light that was not absorbed, roulette included, [...]."""
+    length = paths.length.astype(layers.mu_a.dtype)
+    losses = _rows(layers.mu_a * stretch(layers, walked), length) * length
+    return paths.boost.astype(length.dtype) * jnp.exp(-jnp.sum(losses, axis=-1))
+
+
+def weight(paths: Paths, layers: Layers, walked: Layers):
+    """Weight of every path in ``layers``, roulette included, [...]; 1 photon is 1."""
+    return likelihood(paths, layers, walked) * survival(paths, layers, walked)
 
 
 def _rows(values, like):

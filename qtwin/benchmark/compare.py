@@ -1,0 +1,208 @@
+"""The comparison: every arm at the same photon budget, its images, its ledger and the verdict."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qtwin.benchmark.arms import FAMILIES, Arm, arms_of
+from qtwin.benchmark.check import Check, carried_check
+from qtwin.benchmark.comparison import Comparison, Outcome, Versus
+from qtwin.benchmark.settings import Settings
+from qtwin.core.errors import FieldError, UserError
+from qtwin.core.random import stream
+from qtwin.detector import Camera, SinglePhoton
+from qtwin.estimator.linear import estimate, mean, thin, variance
+from qtwin.metrics.advantage import advantage, pooled_cost, pooling, smoothing
+from qtwin.metrics.image import quality, quality_of
+from qtwin.scene.grid import pixel_means
+from qtwin.source import SPDC, Coherent
+from qtwin.tissue import fates
+from qtwin.tissue.light_path import Images
+from qtwin.tissue.walk import BLOCKS
+from qtwin.twin import Twin
+
+
+def _assemble(source, reference, optics, scene, tissue, detector, camera, correlation) -> Twin:
+    if not isinstance(source, SPDC):
+        raise UserError("source: coherent light emits no pairs to compare with; accepted is a pair source (spdc_bbo)")
+    if not isinstance(reference, Coherent):
+        raise UserError("reference: the opponent is coherent light; accepted is source@reference=coherent")
+    if not isinstance(detector, SinglePhoton):
+        raise UserError("detector: a camera stamps no times; accepted here is a single-photon device, cameras go to detector@camera")
+    if not isinstance(camera, Camera):
+        raise UserError("camera: a single-photon device is no camera; accepted is detector@camera=pixis_400br")
+    if abs(float(reference.wavelength) / float(source.signal_wavelength) - 1) > 1e-6:
+        raise FieldError("reference.wavelength", "the opponent must have the signal's wavelength: it sees the same tissue")
+    return Twin(source, optics, scene, tissue, camera, detector, correlation)
+
+
+def _leave_one_out(blocks: Images) -> Images:
+    """Means over all blocks but one, [BLOCKS, ...]."""
+    total = jax.tree.map(lambda a: jnp.sum(a, axis=0, keepdims=True), blocks)
+    return jax.tree.map(lambda t, a: (t - a) / (BLOCKS - 1), total, blocks)
+
+
+def _jackknife(values: np.ndarray) -> np.ndarray:
+    """Standard error from leave-one-block-out values [BLOCKS, ...]."""
+    return np.sqrt((BLOCKS - 1) / BLOCKS * np.sum((values - values.mean(axis=0)) ** 2, axis=0))
+
+
+class _Law(NamedTuple):
+    """What one arm does at one set of images: moments, calibration."""
+
+    records: object
+    calibration: object
+
+
+def compare(
+    source, reference, optics, scene, tissue, detector, camera, correlation, settings: Settings, progress
+) -> Comparison:
+    """Walk once, repeat by thinning, carry one exposure photon by photon, and judge.
+
+    ``progress(stage, **numbers)`` is called along the way. Deterministic in settings.seed.
+    """
+    twin = _assemble(source, reference, optics, scene, tissue, detector, camera, correlation)
+    unknown = set(settings.protocols) - set(FAMILIES)
+    if unknown:
+        raise UserError(f"estimator.protocols: got {sorted(unknown)}, accepted are {', '.join(FAMILIES)}")
+    key = jax.random.key(settings.seed)
+    arms = arms_of(settings.protocols)
+    _fits(twin, settings, len(arms))
+    progress("walking photons through the tissue", photons=settings.walk_photons)
+    walk = twin.walk(key=key, photons=settings.walk_photons, memory_limit=settings.memory_limit)
+    progress("forming the mean images")
+    blocks = twin.blocks(walk)
+    centre = jax.tree.map(lambda a: jnp.mean(a, axis=0), blocks)
+    outside = _leave_one_out(blocks)
+    truth = np.asarray(pixel_means(twin.path().grid().values[1:-1, 1:-1], optics.fine))
+    expectation = twin.moments(centre, jnp.asarray(settings.photons, centre.direct.dtype))
+    _saturation(twin, expectation)
+    weights = np.asarray(expectation.setting.incident * expectation.idler) / truth.size
+    budgets = {arm.name: arm.budget(twin, expectation, settings.match) for arm in arms}
+    spreads = {name: np.asarray(getattr(centre, f"spread_{name}")) for name in ("direct", "ghost")}
+
+    progress("drawing exposures", exposures=settings.exposures)
+    outcomes, estimates, laws = {}, {}, {}
+    for arm in arms:
+        records, cal = arm.law(twin, centre, settings.photons * budgets[arm.name])
+        laws[arm.name] = _Law(records, cal)
+        if arm.draw_key not in estimates:  # naive and optimal k read the same exposures
+            estimates[arm.draw_key] = thin(records, settings.exposures, key=stream(key, f"ensemble {arm.draw_key}"))
+        x, y = estimates[arm.draw_key]
+        images = np.asarray(estimate(x, y, cal))
+        figures, errors = quality_of(images, truth)
+        outcomes[arm.name] = Outcome(
+            arm,
+            images.mean(axis=0),
+            np.asarray(mean(records, cal)),
+            np.sqrt(images.var(axis=0, ddof=1)),
+            images,
+            np.asarray(x),
+            figures,
+            errors,
+            budgets[arm.name],
+        )
+
+    progress("weighing the walk's own error")
+    shared = _shared_errors(twin, arms, outside, settings.photons, budgets, weights, spreads, truth)
+    for name, outcome in outcomes.items():
+        outcomes[name] = outcome.with_walk(shared.quality[name])
+
+    progress("comparing")
+    versus = []
+    for arm in arms:
+        for opponent in arm.opponents:
+            ours, theirs = _costs(arm, opponent, outcomes, laws, weights, spreads)
+            walk_error = shared.log_advantage[arm.name, opponent]
+            interval = advantage(theirs[0], ours[0], walk_error)
+            expected = theirs[1].mean / ours[1].mean
+            versus.append(Versus(arm.name, opponent, interval, float(expected), float(expected * walk_error)))
+
+    progress("carrying one exposure photon by photon", photons=float(expectation.setting.incident))
+    sampled = twin.sample(settings.photons, key=stream(key, "carried"))
+    check: Check = carried_check(twin, sampled, expectation, blocks, weights, settings.protocols)
+    light = fates(twin.tissue, walk, float(optics.numerical_aperture))
+    return Comparison(twin, settings, expectation, blocks, light, truth, outcomes, tuple(versus), sampled, check, walk.photons)
+
+
+def _fits(twin: Twin, settings: Settings, arms: int):
+    """Refuse what the memory limit cannot hold, before anything is computed."""
+    n2 = twin.optics.pixels**2
+    need = 8 * n2 * (arms * 4 * settings.exposures + 11 * settings.exposures + 33 * 25)
+    pairs = settings.photons * n2 / float(twin.optics.field_fraction(twin.source))
+    need += 8 * 16 * pairs  # the carried exposure: positions and times of every pair
+    if need > settings.memory_limit:
+        raise UserError(
+            f"budget.photons: {settings.photons:g} photons on {n2} superpixels in {settings.exposures} exposures need "
+            f"{need / 2**30:.2f} GiB, memory_limit is {settings.memory_limit / 2**30:.2f} GiB"
+        )
+
+
+def _saturation(twin: Twin, expectation):
+    most = float(jnp.max(jnp.maximum(expectation.twin_beams.x, expectation.twin_beams.y)))
+    if most > float(twin.camera.full_well):
+        raise UserError(
+            f"budget.photons: {most:.3g} electrons in the brightest superpixel, camera.full_well is "
+            f"{float(twin.camera.full_well):.3g}; accepted is a smaller budget in more exposures"
+        )
+
+
+def _kernels(arm: Arm, other: Arm, spreads, n: int):
+    """Each side is smoothed by the other's point spread where they differ: equal mean images for both."""
+    if arm.spread == other.spread:
+        return smoothing(None, n), smoothing(None, n)
+    return smoothing(spreads[other.spread], n), smoothing(spreads[arm.spread], n)
+
+
+def _smoothed(matrix, images):
+    k, n, _ = images.shape
+    return (matrix @ images.reshape(k, n * n).T).T.reshape(k, n, n)
+
+
+def _costs(arm: Arm, opponent: str, outcomes, laws, weights, spreads):
+    """(cost, law) of our side and of theirs, at equal mean image."""
+    other = outcomes[opponent].arm
+    own, rival = _kernels(arm, other, spreads, weights.shape[0])
+    out = []
+    for name, matrix in ((arm.name, own), (opponent, rival)):
+        law = pooling(laws[name].records, laws[name].calibration, weights, matrix)
+        out.append((pooled_cost(_smoothed(matrix, outcomes[name].estimates), weights, law), law))
+    return out
+
+
+class _Shared(NamedTuple):
+    log_advantage: dict
+    quality: dict
+
+
+def _shared_errors(twin, arms, outside, photons, budgets, weights, spreads, truth) -> _Shared:
+    """Standard errors, from leaving out blocks of the walk, of what all exposures share."""
+    n = weights.shape[0]
+    moments = {}
+    for arm in arms:
+        both = jax.jit(
+            jax.vmap(
+                lambda images, arm=arm: (
+                    lambda law: (mean(*law), variance(*law))
+                )(arm.law(twin, images, photons * budgets[arm.name]))
+            )
+        )(outside)
+        moments[arm.name] = tuple(np.asarray(a) for a in both)
+    logs = {}
+    for arm in arms:
+        for opponent in arm.opponents:
+            other = next(a for a in arms if a.name == opponent)
+            own, rival = _kernels(arm, other, spreads, n)
+            cost = []
+            for name, matrix in ((arm.name, own), (opponent, rival)):
+                effect = np.asarray(matrix.multiply(matrix).T @ weights.ravel()).reshape(n, n)
+                cost.append(np.sum(effect * moments[name][1], axis=(1, 2)))
+            logs[arm.name, opponent] = float(_jackknife(np.log(cost[1] / cost[0])))
+    figures = {}
+    for arm in arms:
+        rows = [quality(m, v, truth) for m, v in zip(*moments[arm.name], strict=True)]
+        columns = [[getattr(r, f) for r in rows] for f in ("snr", "cnr", "ssim")]
+        figures[arm.name] = [None if c[0] is None else float(_jackknife(np.array(c))) for c in columns]
+    return _Shared(logs, figures)

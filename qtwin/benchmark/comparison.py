@@ -1,0 +1,250 @@
+"""What a benchmark found: figures with errors, arrays with units, the table and the verdicts."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from qtwin.benchmark.arms import Arm
+from qtwin.benchmark.check import Check
+from qtwin.benchmark.settings import Settings
+from qtwin.core.units import show
+from qtwin.metrics.advantage import Interval, verdict
+from qtwin.metrics.image import Quality
+from qtwin.tissue import Fates
+from qtwin.tissue.light_path import Images
+from qtwin.tissue.walk import BLOCKS
+from qtwin.twin import Expectation, Sampled, Twin
+
+PLANCK_C = 6.62607015e-34 * 299792458.0  # J m
+
+
+def figure(value, stderr, unit: str = "") -> dict:
+    """One figure of the result."""
+    return {"value": None if value is None else float(value), "stderr": None if stderr is None else float(stderr), "unit": unit}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Images and figures of one arm."""
+
+    arm: Arm
+    image: np.ndarray  # mean of the exposures, [n, n]
+    expected: np.ndarray  # mean that the twin expects
+    noise: np.ndarray  # standard deviation of one exposure
+    estimates: np.ndarray  # [K, n, n]
+    counts: np.ndarray  # [K, n, n] signal-side counts
+    quality: Quality
+    errors: Quality
+    budget: float  # photons over the quantum arm's
+
+    def with_walk(self, walk_errors) -> "Outcome":
+        """The same, with the walk's error added in quadrature."""
+        both = (None if e is None else float(np.hypot(e, w)) for e, w in zip(self.errors, walk_errors, strict=True))
+        return replace(self, errors=Quality(*both))
+
+
+@dataclass(frozen=True)
+class Versus:
+    """One quantum arm against one opponent."""
+
+    arm: str
+    opponent: str
+    interval: Interval  # from the drawn exposures, the walk's error included
+    expected: float  # from `expect`
+    expected_stderr: float  # the walk's
+
+    @property
+    def verdict(self) -> str:
+        return verdict(self.interval)
+
+
+def _mean_error(blocks) -> tuple[float, float]:
+    blocks = np.asarray(blocks, float)
+    return float(blocks.mean()), float(blocks.std(ddof=1) / np.sqrt(BLOCKS))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that the report and the result file show."""
+
+    twin: Twin
+    settings: Settings
+    expectation: Expectation
+    blocks: Images
+    light: Fates
+    truth: np.ndarray
+    outcomes: dict[str, Outcome]
+    versus: tuple[Versus, ...]
+    sampled: Sampled
+    check: Check
+    walked: int
+
+    # --- figures ---------------------------------------------------------------------------------------------
+
+    def _ledger(self, outcome: Outcome) -> dict:
+        """Photons incident, absorbed, detected; dose; pump energy; time, for all exposures together."""
+        k, setting = self.settings.exposures, self.expectation.setting
+        incident = float(setting.incident) * outcome.budget * k
+        fraction, fraction_error = self.sampled.absorbed
+        dose = PLANCK_C / float(self.twin.source.signal_wavelength)
+        detected = outcome.counts.sum()
+        time = float(setting.time) * k
+        pump = float(self.twin.source.pump_power) * time if outcome.arm.quantum else 0.0
+        return {
+            "photons_per_superpixel": figure(self.settings.photons * outcome.budget, 0, ""),
+            "photons_incident": figure(incident, 0, ""),
+            "photons_absorbed": figure(incident * fraction, incident * fraction_error, ""),
+            "dose": figure(incident * fraction * dose, incident * fraction_error * dose, "J"),
+            "counts_detected": figure(detected, np.sqrt(max(detected, 1.0)), ""),
+            "pump_energy": figure(pump, 0, "J"),
+            "time": figure(time, 0, "s"),
+        }
+
+    def figures(self) -> dict:
+        """Nested figures, each leaf with value, stderr and unit."""
+        arms = {}
+        for name, o in self.outcomes.items():
+            q, e = o.quality, o.errors
+            arms[name] = self._ledger(o) | {
+                "snr": figure(q.snr, e.snr),
+                "cnr": figure(q.cnr, e.cnr),
+                "ssim": figure(q.ssim, e.ssim),
+            }
+        versus = {}
+        for v in self.versus:
+            versus.setdefault(v.arm, {})[v.opponent] = figure(v.interval.value, v.interval.stderr) | {
+                "low": float(v.interval.low),
+                "high": float(v.interval.high),
+                "expected": figure(v.expected, v.expected_stderr),
+            }
+        checks = {name: figure(z, 1.0) for name, z in self.check.z.items()}
+        return {
+            "arms": arms,
+            "advantage": versus,
+            "tissue": self._tissue(),
+            "source": self._source(),
+            "heralding": self._heralding(),
+            "carried_exposure_z": checks,
+        }
+
+    def _tissue(self) -> dict:
+        light, b = self.light, self.blocks
+        accepted = np.asarray(b.accepted)
+        centre = b.spread_direct.shape[1] // 2
+        own = np.asarray(b.spread_direct)[:, centre, centre] / accepted
+        own_ghost = np.asarray(b.spread_ghost)[:, centre, centre] / accepted
+        width = np.sqrt(np.asarray(b.variance_direct) / accepted)
+        width_ghost = np.sqrt(np.asarray(b.variance_ghost) / accepted)
+        partners = np.asarray(b.joint).sum(axis=(1, 2, 3, 4)) / np.asarray(b.direct).sum(axis=(1, 2))
+        return {
+            "ballistic_fraction": figure(*_mean_error(light.ballistic)),
+            "accepted_fraction": figure(*_mean_error(light.accepted)),
+            "transmitted_fraction": figure(*_mean_error(light.transmittance)),
+            "reflected_fraction": figure(*_mean_error(light.reflectance)),
+            "absorbed_fraction": figure(*_mean_error(light.absorptance)),
+            "point_spread_rms": figure(*_mean_error(width), "m"),
+            "point_spread_within_own_superpixel": figure(*_mean_error(own)),
+            "ghost_point_spread_rms": figure(*_mean_error(width_ghost), "m"),
+            "ghost_point_spread_within_own_superpixel": figure(*_mean_error(own_ghost)),
+            "partners_within_one_superpixel": figure(*_mean_error(partners)),
+            "photons_walked": figure(self.walked, 0),
+        }
+
+    def _source(self) -> dict:
+        s, o = self.twin.source, self.twin.optics
+        return {
+            "pair_rate": figure(s.pair_rate(), 0, "Hz"),
+            "photons_per_mode": figure(s.gain(), 0),
+            "schmidt_number": figure(s.schmidt_number(), 0),
+            "beam_width": figure(o.beam_width(s), 0, "m"),
+            "correlation_width": figure(o.correlation_width(s), 0, "m"),
+            "exposure_time": figure(self.expectation.setting.time, 0, "s"),
+        }
+
+    def _heralding(self) -> dict:
+        if "ghost" not in self.settings.protocols:
+            return {}
+        r = self.expectation.ghost
+        cal = self.twin.calibration("coincidences", self.expectation)
+        total, accidental = float(r.x.sum()), float(cal.background.sum())
+        walk = _mean_error(np.asarray(self.blocks.ghost).sum(axis=(1, 2)))
+        relative = walk[1] / walk[0]
+        rate = float(self.twin.detector.dead_time)
+        light = float(self.expectation.setting.incident * self.twin.optics.collection_transmission) * walk[0]
+        live = float(self.twin.detector.live(light, self.expectation.setting.time))
+        return {
+            "coincidences_per_exposure": figure(total, (total - accidental) * relative),
+            "accidentals_per_exposure": figure(accidental, accidental * relative),
+            "car": figure(total / accidental, (total / accidental - 1) * relative) if accidental > 0 else figure(None, None),
+            "bucket_dead_time_loss": figure(1 - live, (1 - live) * relative * (rate > 0)),
+        }
+
+    def arrays(self) -> dict:
+        """Name -> (array, dimensions, unit, coordinates)."""
+        centres = np.asarray(self.twin.optics.centres())
+        coords = {"y": (centres, "m"), "x": (centres, "m")}
+        out = {"object": (self.truth, ("y", "x"), "1", coords)}
+        for name, o in self.outcomes.items():
+            key = name.replace(", ", "/").replace(" ", "_").replace("-", "_")
+            shots = coords | {"exposure": (np.arange(len(o.estimates), dtype=float), "1")}
+            out[f"{key}/transmission"] = (o.estimates, ("exposure", "y", "x"), "1", shots)
+            out[f"{key}/mean"] = (o.image, ("y", "x"), "1", coords)
+            out[f"{key}/noise"] = (o.noise, ("y", "x"), "1", coords)
+            out[f"{key}/expected"] = (o.expected, ("y", "x"), "1", coords)
+            out[f"{key}/counts"] = (o.counts, ("exposure", "y", "x"), "1", shots)
+        return out
+
+    def verdicts(self) -> dict:
+        out = {}
+        for v in self.versus:
+            out.setdefault(v.arm, {})[v.opponent] = v.verdict
+        return out
+
+    def swept(self) -> float:
+        """Advantage of the first family's best estimator over coherent light on the same detector."""
+        arm = [v.arm for v in self.versus][-1] if len(self.settings.protocols) == 1 else "twin beams, optimal k"
+        return float(next(v.interval.value for v in self.versus if v.arm == arm))
+
+    # --- words -----------------------------------------------------------------------------------------------
+
+    def table(self) -> str:
+        """The arms with their ledgers, then every comparison with its interval and verdict."""
+        figures = self.figures()
+        head = f"{'arm':<30}{'incident':>10}{'absorbed':>16}{'detected':>20}{'time':>9}{'SNR':>14}{'CNR':>16}{'SSIM':>15}"
+        lines = [head, "-" * len(head)]
+        for name, f in figures["arms"].items():
+            lines.append(
+                f"{name:<30}{f['photons_incident']['value']:>10.3g}{_pm(f['photons_absorbed'], 2):>16}"
+                f"{_pm(f['counts_detected'], 5):>20}{show(f['time']['value'], 's', 3):>9}"
+                f"{_pm(f['snr'], 4):>14}{_pm(f['cnr'], 3):>16}{_pm(f['ssim'], 3):>15}"
+            )
+        matched = "incident on the sample" if self.settings.match == "incident" else "detected"
+        head = f"{'quantum arm':<30}{'against':<30}{'advantage':>17}{'95 % interval':>17}{'expected':>16}  verdict"
+        lines += ["", f"advantage = photons {matched} that coherent light needs / that the quantum arm needs, for equal variance"]
+        lines += [head, "-" * (len(head) + 20)]
+        for v in self.versus:
+            i = v.interval
+            lines.append(
+                f"{v.arm:<30}{v.opponent:<30}{_pm(figure(i.value, i.stderr), 4):>17}{f'{i.low:.3f} .. {i.high:.3f}':>17}"
+                f"{_pm(figure(v.expected, v.expected_stderr), 4):>16}  {v.verdict}"
+            )
+        t = figures["tissue"]
+        lines += [
+            "",
+            f"tissue: ballistic {_pm(t['ballistic_fraction'], 3)}, accepted by NA {float(self.twin.optics.numerical_aperture):.2g}: "
+            f"{_pm(t['accepted_fraction'], 4)}, of that {_pm(t['point_spread_within_own_superpixel'], 3)} in its own superpixel, "
+            f"point spread {show(t['point_spread_rms']['value'], 'm', 3)} rms",
+        ]
+        worst = max(self.check.z.items(), key=lambda item: abs(item[1]))
+        lines.append(f"one exposure carried photon by photon agrees: largest |z| {abs(worst[1]):.2f} of {len(self.check.z)} ({worst[0]})"
+                     if abs(worst[1]) < 4 else f"WARNING: the exposure carried photon by photon disagrees: z = {worst[1]:.1f} ({worst[0]})")
+        return "\n".join(lines)
+
+
+def _pm(f: dict, digits: int) -> str:
+    """value ± stderr."""
+    if f["value"] is None:
+        return "-"
+    if not f["stderr"]:
+        return f"{f['value']:.{digits}g}"
+    return f"{f['value']:.{digits}g} ± {f['stderr']:.1g}"

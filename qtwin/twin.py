@@ -1,0 +1,148 @@
+"""The twin: source, light path, detectors and correlation, read as means or as one exposure."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qtwin.core.config import build
+from qtwin.core.errors import UserError
+from qtwin.core.params import Element
+from qtwin.core.random import stream
+from qtwin.correlation import Coincidence
+from qtwin.detector import Camera, SinglePhoton
+from qtwin.estimator import direct, ghost, twin_beams
+from qtwin.estimator.linear import Calibration, Records, thin
+from qtwin.estimator.setting import Setting
+from qtwin.optics import FarField
+from qtwin.source import SPDC
+from qtwin.tissue import LightPath, Slab, Walk, walk
+from qtwin.tissue.light_path import Images
+
+CHUNK = 131072  # pairs carried together
+PROTOCOLS = ("twin_beams", "ghost")
+
+
+class Expectation(NamedTuple):
+    """Moments of one exposure of every record, and what they were made from."""
+
+    images: Images
+    idler: jax.Array  # [n, n]
+    setting: Setting
+    twin_beams: Records
+    ghost: Records
+
+
+class Sampled(NamedTuple):
+    """One exposure, photon by photon: counts [n, n] of each record, and the dose."""
+
+    twin_beams: tuple[np.ndarray, np.ndarray]
+    ghost: tuple[np.ndarray, np.ndarray]
+    pairs: int  # whose signal met the sample
+    absorbed: tuple[float, float]  # mean fraction absorbed in tissue and object, and its standard error
+
+
+class Twin(Element):
+    """Pairs from the crystal, their signal through the object in tissue, both arms detected.
+
+    ``camera`` records twin beams; ``detector`` the heralded image (an array in the idler, one element as
+    the bucket behind the sample).
+    """
+
+    source: SPDC
+    optics: FarField
+    scene: Element
+    tissue: Slab
+    camera: Camera
+    detector: SinglePhoton
+    correlation: Coincidence
+
+    def path(self) -> LightPath:
+        return LightPath(self.source, self.optics, self.scene, self.tissue)
+
+    def setting(self, photons) -> Setting:
+        """One exposure of ``photons`` signal photons per superpixel (mean over the field) at the sample."""
+        incident = photons * self.optics.pixels**2 / self.optics.field_fraction(self.source)
+        emitted = incident / self.optics.illumination_transmission
+        return Setting(incident, emitted, emitted / self.source.pair_rate())
+
+    def walk(self, *, key, photons: int = 524288, memory_limit: float = np.inf) -> Walk:
+        """Carry photons through the tissue once; every expectation of this slab and its neighbours uses it."""
+        return walk(
+            self.tissue,
+            key=stream(key, "walk"),
+            photons=photons,
+            aperture=float(self.optics.numerical_aperture),
+            memory_limit=memory_limit,
+        )
+
+    def blocks(self, walk: Walk) -> Images:
+        """Probability images of every independent block of the walk, [BLOCKS, ...]."""
+        return self.path().images(walk)
+
+    def moments(self, images: Images, photons) -> Expectation:
+        """Records that belong to ``images`` (no block axis) at ``photons`` per superpixel and exposure."""
+        setting, idler = self.setting(photons), self.path().idler_image()
+        return Expectation(
+            images,
+            idler,
+            setting,
+            twin_beams.expect(images, idler, setting, self.optics, self.camera),
+            ghost.expect(images, idler, setting, self.optics, self.detector, self.correlation),
+        )
+
+    def expect(self, walk: Walk, photons=2000.0) -> Expectation:
+        """Mean and variance of what would be recorded; differentiable in every physical parameter."""
+        mean = jax.tree.map(lambda a: jnp.mean(a, axis=0), self.blocks(walk))
+        return self.moments(mean, jnp.asarray(photons, self.source.waist.dtype))
+
+    def calibration(self, arm: str, expectation: Expectation, detector=None) -> Calibration:
+        """What the estimator of ``arm`` knows beforehand."""
+        images, idler, setting = expectation.images, expectation.idler, expectation.setting
+        if arm in ("naive", "optimal"):
+            return twin_beams.calibration(images, idler, setting, self.optics, self.camera, arm)
+        if arm in ("coincidences", "ratio"):
+            return ghost.calibration(images, idler, setting, self.optics, self.detector, self.correlation, arm)
+        if arm == "direct":
+            return direct.expect(images, setting, self.optics, detector)[1]
+        raise UserError(f"arm: got {arm!r}, accepted are naive, optimal, coincidences, ratio, direct")
+
+    def ensemble(self, expectation: Expectation, exposures: int, *, key) -> dict:
+        """Independent exposures by thinning: protocol -> counts (x, y), each [exposures, n, n]."""
+        return {
+            name: thin(getattr(expectation, name), exposures, key=stream(key, f"ensemble {name}"))
+            for name in PROTOCOLS
+        }
+
+    def sample(self, photons=2000.0, *, key) -> Sampled:
+        """One exposure carried photon by photon, from the crystal to the counts."""
+        setting = self.setting(jnp.asarray(photons, self.source.waist.dtype))
+        path, idler = self.path(), self.path().idler_image()
+        pairs = int(np.random.default_rng(_seed(key, "number of pairs")).poisson(float(setting.incident)))
+        parts = []
+        for first in range(0, max(pairs, 1), CHUNK):
+            part = path.sample(min(CHUNK, 1 << max(pairs - 1, 0).bit_length()), key=stream(key, f"chunk {first}"))
+            parts.append(jax.tree.map(lambda a, n=min(CHUNK, pairs - first): np.asarray(a)[:n], part))
+        exposure = jax.tree.map(lambda *a: jnp.asarray(np.concatenate(a)), *parts)
+        args = (exposure, setting, self.optics, self.camera)
+        x, y = twin_beams.record(*args, key=stream(key, "camera"))
+        more = twin_beams.noise(idler, setting, self.optics, self.camera, key=stream(key, "camera noise"))
+        gx, gy, _ = ghost.record(
+            exposure, idler, setting, self.optics, self.detector, self.correlation, key=stream(key, "ghost")
+        )
+        lost = 1 - np.asarray(exposure.survival)
+        error = lost.std() / np.sqrt(max(len(lost), 1)) if len(lost) else 0.0
+        return Sampled(
+            (x + more[0], y + more[1]), (gx, gy), pairs, (float(lost.mean()) if len(lost) else 0.0, float(error))
+        )
+
+
+def _seed(key, name: str):
+    return np.asarray(jax.random.key_data(stream(key, name)))
+
+
+def twin_from(cfg) -> Twin:
+    """The twin that a composed configuration describes."""
+    parts = {name: build(cfg[name], name) for name in Twin.__dataclass_fields__}
+    return Twin(**parts)
