@@ -5,7 +5,14 @@ from numbers import Real
 
 from qtwin.core.errors import UserError
 
-_WORDS = {"": "a plain number", "m": "a length", "s": "a time", "Hz": "a rate", "W": "a power", "1/m": "an inverse length"}
+_WORDS = {
+    "": "a plain number",
+    "m": "a length",
+    "s": "a time",
+    "Hz": "a rate",
+    "W": "a power",
+    "1/m": "an inverse length",
+}
 
 
 @cache
@@ -38,7 +45,7 @@ def parse(value, unit: str) -> float:
         quantity = registry().Quantity(value) if isinstance(value, str) else value
         if isinstance(quantity, Real):
             return float(quantity)
-        if quantity.unitless and not isinstance(value, pint.Quantity):
+        if isinstance(value, str) and not quantity.unit_items():
             return float(quantity.magnitude)  # a plain number written as text: SI
         return float(quantity.to(unit or "dimensionless").magnitude)
     except (pint.errors.PintError, AttributeError, TypeError, ValueError, AssertionError, ArithmeticError) as error:

@@ -28,14 +28,18 @@ class Clicks(NamedTuple):
     bucket: jax.Array  # []
     array: jax.Array  # [n, n]
     pairs: jax.Array  # [n, n] true coincidences kept by window and dead times
-    accidental: jax.Array  # [n, n]
+    gross: jax.Array  # [n, n] all coincidences
+    chance: jax.Array  # [] probability that an array click meets an unrelated bucket click
+    carved: jax.Array  # [] part of that chance which the bucket's own dead time removes around a true pair
     live_bucket: jax.Array  # []
 
 
 def clicks(accepted, ghost, idler, setting: Setting, optics: FarField, device: SinglePhoton, gate: Coincidence) -> Clicks:
     """Means for light ``accepted`` in the bucket and ``ghost`` [n, n] of it heralded per superpixel.
 
-    Coincidences scale by both live fractions (cw light); accidentals are the product of the singles.
+    Coincidences scale by both live fractions (cw light). An array click meets an unrelated bucket click with
+    chance a = S_b tau_w/T; but around the bucket click of a true pair the bucket is dead, so that of the true
+    pairs only the part 1 - c can have a second one, c = min(1, 2 tau_dead/tau_w): gross = pairs + a (array - c pairs).
     """
     t = setting.time
     light = optics.collection_transmission * setting.incident * accepted
@@ -46,7 +50,9 @@ def clicks(accepted, ghost, idler, setting: Setting, optics: FarField, device: S
     array = device.events(idlers, t) * live_array
     eta = device.efficiency**2 * optics.collection_transmission * optics.idler_transmission
     pairs = eta * setting.incident * ghost * gate.capture(device.jitter, device.jitter) * live_bucket * live_array
-    return Clicks(bucket, array, pairs, gate.accidentals(bucket, array, t), live_bucket)
+    chance = gate.accidentals(bucket, 1.0, t)
+    carved = jnp.minimum(1, 2 * device.dead_time / gate.window)
+    return Clicks(bucket, array, pairs, pairs + chance * (array - carved * pairs), chance, carved, live_bucket)
 
 
 def accepted_light(images: Images):
@@ -62,25 +68,24 @@ def expect(
     Poisson variances: dead times must be short against the spacing of clicks (their loss is printed).
     """
     c = clicks(accepted_light(images), images.ghost, idler, setting, optics, device, gate)
-    gross = c.pairs + c.accidental
-    joint = jnp.zeros((3, 3, *gross.shape), gross.dtype).at[1, 1].set(gross)
-    return Records(gross, c.array, joint, jnp.zeros((), gross.dtype))
+    joint = jnp.zeros((3, 3, *c.gross.shape), c.gross.dtype).at[1, 1].set(c.gross)
+    return Records(c.gross, c.array, joint, jnp.zeros((), c.gross.dtype))
 
 
 def calibration(
     images: Images, idler, setting: Setting, optics: FarField, device: SinglePhoton, gate: Coincidence, k: str
 ) -> Calibration:
-    """Accidentals from the measured singles of the bucket, clear-object coincidences, and k.
+    """Accidentals a y from the measured singles, coincidences of a clear object, and k.
 
-    k = 'coincidences': only the accidentals A = a y follow the array clicks y; 'ratio': also the coincidences that
-    a clear object would give per click. Live fraction of the bucket as measured, with the object in place.
+    x - a y has the mean (1 - a c) pairs, with a and c of `clicks`. k = 'coincidences': only the accidentals follow
+    the array clicks y; 'ratio': also the coincidences that a clear object would give per click. Live fraction of
+    the bucket as measured, with the object in place.
     """
     now = clicks(accepted_light(images), images.ghost, idler, setting, optics, device, gate)
     clear = clicks(images.accepted, images.ghost_open, idler, setting, optics, device, gate)
-    gain = clear.pairs * now.live_bucket / clear.live_bucket
-    per_click = now.accidental / now.array
-    k_all = per_click + optimal_k(gain, now.array) if k == "ratio" else per_click
-    return Calibration(now.accidental, now.array, gain, k_all)
+    gain = clear.pairs * now.live_bucket / clear.live_bucket * (1 - now.chance * now.carved)
+    factor = now.chance + (optimal_k(gain, now.array) if k == "ratio" else 0.0)
+    return Calibration(now.chance * now.array, now.array, gain, jnp.broadcast_to(factor, gain.shape))
 
 
 def record(exposure: Exposure, idler, setting: Setting, optics: FarField, device: SinglePhoton, gate: Coincidence, *, key):
