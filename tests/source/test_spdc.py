@@ -1,0 +1,249 @@
+"""Phase matching, widths and rate of the pairs, and how they fall on the sample."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.integrate import quad
+from scipy.special import j1
+
+from qtwin.core.errors import FieldError, UserError
+from qtwin.optics import FarField
+from qtwin.source import SPDC
+from qtwin.source.crystals import bbo_angle, bbo_index, bbo_index_at
+from qtwin.source.spdc import GAMMA
+
+VALUES = {
+    "pump_wavelength": 405e-9,
+    "signal_wavelength": 780e-9,
+    "crystal_length": 1.7e-3,
+    "waist": 0.9e-3,
+    "pump_power": 4e-3,
+    "nonlinearity": 1.93e-12,
+    "bandwidth": 8e-9,
+}
+COUNT = 200_000
+
+
+def source(**changes) -> SPDC:
+    return SPDC(**(VALUES | changes))
+
+
+def far_field(**changes) -> FarField:
+    values = {
+        "focal_length": 0.08,
+        "numerical_aperture": 0.3,
+        "pitch": 1e-4,
+        "illumination_transmission": 1.0,
+        "collection_transmission": 0.8,
+        "idler_transmission": 0.7,
+        "pixels": 8,
+    }
+    return FarField(**(values | changes))
+
+
+def z_of_std(sample, std):
+    """z-score of the sample's standard deviation about a known mean of 0, normal law."""
+    return (np.mean(sample**2) / std**2 - 1) / np.sqrt(2 / sample.size)
+
+
+# --- phase matching --------------------------------------------------------------------------------------------
+
+
+def test_kato_angles():
+    """BBO 405 -> 810 + 810 nm, Kato's Sellmeier set: 28.816 deg type I, 41.793 deg type II."""
+    assert np.degrees(bbo_angle(405e-9, 810e-9, 810e-9)) == pytest.approx(28.816, abs=5e-4)
+    assert np.degrees(bbo_angle(405e-9, 810e-9, 810e-9, "II")) == pytest.approx(41.793, abs=5e-4)
+
+
+def test_index_ellipsoid_between_its_principal_indices():
+    no, ne = float(bbo_index(532e-9, "o")), float(bbo_index(532e-9, "e"))
+    assert no > ne  # BBO is negative uniaxial
+    assert float(bbo_index_at(532e-9, 0.0)) == pytest.approx(no, rel=1e-12)
+    assert float(bbo_index_at(532e-9, np.pi / 2)) == pytest.approx(ne, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["I", "II"])
+def test_no_angle_matches_below_the_cut_off(kind):
+    """Second harmonic of BBO ends near 410 nm (type I) and 526 nm (type II)."""
+    with pytest.raises(UserError, match="cannot match"):
+        bbo_angle(190e-9, 380e-9, 380e-9, kind)
+
+
+def test_pump_index_is_that_of_the_matched_extraordinary_ray():
+    s = source()
+    angle = bbo_angle(405e-9, 780e-9, float(s.idler_wavelength()))
+    assert float(s.pump_index()) == pytest.approx(float(bbo_index_at(405e-9, angle)), rel=1e-10)
+
+
+@pytest.mark.parametrize("signal", [700e-9, 780e-9, 810e-9, 900e-9])
+def test_energy_is_conserved(signal):
+    idler = float(source(signal_wavelength=signal).idler_wavelength())
+    assert 1 / signal + 1 / idler == pytest.approx(1 / 405e-9, rel=1e-12)
+
+
+@pytest.mark.parametrize("signal", [405e-9, 300e-9, 640e-9, 1100e-9])
+def test_wavelengths_that_cannot_be_are_refused(signal):
+    """Shorter than the pump, or signal or idler beyond 1.06 um where Kato's equation ends."""
+    with pytest.raises(FieldError, match="signal_wavelength"):
+        source(signal_wavelength=signal)
+
+
+# --- widths ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    s = source()
+    return s, *(np.asarray(k) for k in s.sample(COUNT, key=jax.random.key(11)))
+
+
+def test_sampled_sum_and_difference_have_their_widths(pairs):
+    """std(k1 + k2) = 1/w; amplitude exp(-GAMMA a (k1 - k2)^2/2): std(k1 - k2) = 1/sqrt(2 GAMMA a)."""
+    s, k1, k2 = pairs
+    a = VALUES["crystal_length"] * 405e-9 / (4 * np.pi * float(s.pump_index()))
+    assert abs(z_of_std(k1 + k2, 1 / VALUES["waist"])) < 4
+    assert abs(z_of_std(k1 - k2, 1 / np.sqrt(2 * GAMMA * a))) < 4
+    error = 1 / np.sqrt(k1.size)
+    correlation = np.mean((k1 + k2) * (k1 - k2)) * VALUES["waist"] * np.sqrt(2 * GAMMA * a)
+    assert abs(correlation) / error < 4
+    assert abs(np.mean(k1[:, 0] * k2[:, 1])) / (k1.std() * k2.std()) * np.sqrt(COUNT) < 4  # axes independent
+
+
+def test_one_photon_has_the_width_of_half_the_quadrature_sum(pairs):
+    s, k1, k2 = pairs
+    assert abs(z_of_std(k1, float(s.photon_width()))) < 4
+    assert abs(z_of_std(k2, float(s.photon_width()))) < 4
+
+
+def test_gaussian_stand_in_meets_the_sinc_at_one_over_e():
+    """sinc x = 1/e at x = 1/GAMMA: the amplitude exp(-GAMMA x) crosses it there."""
+    x = 1 / GAMMA
+    assert np.sin(x) / x == pytest.approx(np.exp(-1), abs=1e-4)  # to the digits that are kept
+
+
+@pytest.mark.parametrize(("r", "per_axis"), [(1, 1.0), (2, 1.25), (10, 5.05)])
+def test_schmidt_number_of_the_double_gaussian(r, per_axis):
+    """K1 = (r + 1/r)/2, K2 = K1^2 (Law & Eberly 2004); r and 1/r are alike."""
+    difference = float(source().difference_width())
+    for ratio in (r, 1 / r):
+        assert float(source(waist=ratio / difference).schmidt_number()) == pytest.approx(per_axis**2, rel=1e-12)
+
+
+def test_schmidt_number_from_the_singular_values_of_the_amplitude():
+    """1/sum p_k^2 of psi(k1, k2) on a grid, one dimension; r = 2.5."""
+    s = source(waist=2.5 / float(source().difference_width()))
+    k = np.linspace(-6, 6, 400) * float(s.photon_width())
+    plus, minus = (
+        (k[:, None] + k[None, :]) / float(s.sum_width()),
+        (k[:, None] - k[None, :]) / float(s.difference_width()),
+    )
+    p = np.linalg.svd(np.exp(-(plus**2 + minus**2) / 4), compute_uv=False) ** 2
+    p /= p.sum()
+    assert float(s.schmidt_number()) == pytest.approx((1 / np.sum(p**2)) ** 2, rel=1e-6)
+
+
+def test_trends():
+    wide, long = source(waist=2 * VALUES["waist"]), source(crystal_length=4 * VALUES["crystal_length"])
+    s = source()
+    assert float(wide.sum_width() / s.sum_width()) == pytest.approx(0.5)
+    assert float(long.difference_width() / s.difference_width()) == pytest.approx(0.5)
+    assert wide.photon_width() < s.photon_width() and long.photon_width() < s.photon_width()
+    assert wide.schmidt_number() > s.schmidt_number() > long.schmidt_number()
+
+
+# --- rate ------------------------------------------------------------------------------------------------------
+
+
+def test_pair_rate_is_the_integral_over_area_wave_vectors_and_filter():
+    """Integral of gain(x) sinc^2(2 a q^2) d^2x d^2q/(2 pi)^2 dnu, radially and by quadrature."""
+    s = source()
+    a, w = float(s.phase_matching()), VALUES["waist"]
+    area, _ = quad(lambda r: 2 * np.pi * r * np.exp(-2 * r**2 / w**2), 0, 8 * w)
+    # s = 2 a q^2: d^2q = pi ds/(2 a); beyond the last zero the mean of sin^2 is one half
+    last = 400 * np.pi
+    angle = np.linspace(0, last, 400 * 200 + 1)
+    core = np.trapezoid(np.sinc(angle / np.pi) ** 2, angle) + 1 / (2 * last)
+    filter_hz = 299792458.0 * (1 / (780e-9 - 4e-9) - 1 / (780e-9 + 4e-9))
+    expected = float(s.gain()) * area * core * np.pi / (2 * a) / (2 * np.pi) ** 2 * filter_hz
+    assert float(s.pair_rate()) == pytest.approx(expected, rel=1e-4)
+
+
+def test_gain_from_the_coupled_amplitudes():
+    """(Gamma L)^2 = 4 w_s w_i d^2 |A|^2 L^2/(n_s n_i c^2), |A|^2 = I/(2 n e0 c) (Boyd, eqs 2.8.4, 2.2.11)."""
+    s = source()
+    c, e0 = 299792458.0, 8.8541878128e-12
+    idler = float(s.idler_wavelength())
+    omegas = [2 * np.pi * c / lam for lam in (780e-9, idler)]
+    n_s, n_i = float(bbo_index(780e-9, "o")), float(bbo_index(idler, "o"))
+    amplitude2 = 2 * 4e-3 / (np.pi * 0.9e-3**2) / (2 * float(s.pump_index()) * e0 * c)
+    expected = 4 * omegas[0] * omegas[1] * (1.93e-12 * 1.7e-3) ** 2 * amplitude2 / (n_s * n_i * c**2)
+    assert float(s.gain()) == pytest.approx(expected, rel=1e-9)
+
+
+def test_pair_rate_scales_with_its_parameters():
+    """R ~ power, length, d^2 and filter, whatever the waist: exponents of the logarithm."""
+    exponents = {"pump_power": 1, "crystal_length": 1, "waist": 0, "nonlinearity": 2, "bandwidth": 1}
+    gradient = jax.grad(lambda s: jnp.log(s.pair_rate()))(source())
+    for name, exponent in exponents.items():
+        assert float(getattr(gradient, name)) * VALUES[name] == pytest.approx(exponent, abs=1e-9), name
+
+
+@pytest.mark.parametrize("output", ["pair_rate", "photon_width", "schmidt_number", "gain"])
+@pytest.mark.parametrize("name", sorted(VALUES))
+def test_derivatives_against_finite_differences(output, name):
+    s = source()
+
+    def value(x):
+        return getattr(eqx.tree_at(lambda t: getattr(t, name), s, x), output)()
+
+    x = getattr(s, name)
+    h = 1e-5 * x
+    exact, difference = float(jax.grad(value)(x)), float((value(x + h) - value(x - h)) / (2 * h))
+    assert exact * float(x) == pytest.approx(difference * float(x), rel=1e-6, abs=1e-9 * float(value(x)))
+
+
+# --- on the sample ---------------------------------------------------------------------------------------------
+
+
+def test_partner_is_the_regression_of_sampled_pairs(pairs):
+    """Mirrored partner given x: slope 1 - c and residual std s, from a waist that makes c = 0.4."""
+    wide = source()
+    tight = source(waist=0.5 / float(wide.difference_width()))  # c = v/(2 b) = 2/(1 + r^2), r = 1/2
+    for s in (wide, tight):
+        k1, k2 = (np.asarray(k) for k in s.sample(COUNT, key=jax.random.key(12)))
+        optics = far_field()
+        scale = 0.08 * 780e-9 / (2 * np.pi)
+        x, y = (scale * k1).ravel(), (-scale * k2).ravel()
+        shrink, width = (float(v) for v in optics.partner(s))
+        residual = y - (1 - shrink) * x
+        slope = np.mean(x * residual) / np.mean(x * x)
+        assert abs(slope) / (width / x.std() / np.sqrt(x.size)) < 4
+        assert abs(z_of_std(residual, width)) < 4
+        assert abs(z_of_std(x - y, float(optics.correlation_width(s)))) < 4
+        assert abs(z_of_std(x, float(optics.beam_width(s)))) < 4
+    assert shrink == pytest.approx(2 / (1 + 0.5**2), rel=1e-9)
+
+
+def test_field_fraction_counts_the_photons_in_the_square():
+    s, optics = source(), far_field(pitch=3e-4)
+    k1, _ = s.sample(COUNT, key=jax.random.key(13))
+    inside = np.abs(np.asarray(k1) * 0.08 * 780e-9 / (2 * np.pi)).max(axis=1) < 4 * 3e-4
+    p = float(optics.field_fraction(s))
+    assert 0.05 < p < 0.95
+    assert abs(inside.mean() - p) / np.sqrt(p * (1 - p) / COUNT) < 4
+
+
+def test_diffraction_spot_has_the_curvature_of_the_airy_pattern():
+    """(2 J1(v)/v)^2, v = 2 pi NA r/l, against exp(-r^2/(2 s^2)) close to the axis."""
+    spot = float(far_field().blur(source()))
+    r = 0.02 * spot
+    v = 2 * np.pi * 0.3 * r / 780e-9
+    assert 1 - (2 * j1(v) / v) ** 2 == pytest.approx(1 - np.exp(-(r**2) / (2 * spot**2)), rel=1e-3)
+
+
+def test_beams_far_from_normal_incidence_are_refused():
+    far_field(focal_length=0.0091).check_with(source())  # w/(2 f) = 0.0495 rad
+    with pytest.raises(FieldError, match="focal_length"):
+        far_field(focal_length=0.0089).check_with(source())
