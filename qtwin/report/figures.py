@@ -1,0 +1,263 @@
+"""Figures of a comparison, drawn with matplotlib's objects on the Agg canvas: no window, no global state.
+
+Colours are those of Okabe and Ito (2008), told apart by colour-blind readers; maps use cividis or grey.
+"""
+
+from io import BytesIO
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from qtwin.benchmark.arms import FAMILIES
+from qtwin.benchmark.comparison import Comparison, Outcome
+from qtwin.metrics.image import object_mask
+from qtwin.tissue.walk import BLOCKS
+
+BLUE, ORANGE, GREY, BLACK = "#0072B2", "#D55E00", "#777777", "#1a1a1a"
+VERDICT_COLOURS = {"quantum wins": BLUE, "classical wins": ORANGE}
+WIDTH, DPI = 11.0, 140  # inches; wide enough that 10 pt is read at first sight
+STYLE = {
+    "font.size": 11,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.formatter.use_mathtext": True,
+    "svg.hashsalt": "qtwin",
+    "legend.frameon": False,
+}
+
+
+def _new(height: float) -> Figure:
+    fig = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(fig)
+    return fig
+
+
+def _panels(comparison: Comparison, extra: int):
+    """A figure with one row per family: axes of ``extra`` leading columns, and (axes, outcome) of every arm."""
+    protocols = comparison.settings.protocols
+    rows = [[o for o in comparison.outcomes.values() if o.arm.family == p] for p in protocols]
+    columns = extra + max(len(r) for r in rows)
+    fig = _new(2.95 * len(rows) + 0.2)
+    axes = fig.subplots(len(rows), columns, squeeze=False, sharex=True, sharey=True)
+    arms = [(ax, o) for line, row in zip(axes, rows, strict=True) for ax, o in zip(line[extra:], row, strict=False)]
+    for ax in axes[-1]:
+        ax.set_xlabel("x / mm")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("y / mm")
+    for ax in axes.flat:
+        ax.spines[["top", "right"]].set_visible(True)
+    return fig, axes, arms
+
+
+def _extent(comparison: Comparison) -> tuple[float, float, float, float]:
+    """Edges of the field in mm, y growing downwards."""
+    optics = comparison.twin.optics
+    half = float(optics.pixels * optics.pitch) / 2 * 1e3
+    return (-half, half, half, -half)
+
+
+def _finite(values) -> np.ndarray:
+    values = np.ravel(np.asarray(values, float))
+    return values[np.isfinite(values)]
+
+
+def _name(outcome: Outcome) -> str:
+    """Title of a panel: the name in two lines."""
+    return outcome.arm.name.replace(", ", ",\n", 1)
+
+
+def _merit(outcome: Outcome) -> str:
+    q, e = outcome.quality, outcome.errors
+    word, value, error = ("CNR", q.cnr, e.cnr) if q.cnr is not None else ("SNR", q.snr, e.snr)
+    known = error is not None and np.isfinite(error)
+    return f"{word} {value:.3g}" + (f" ± {error:.1g}" if known else "")
+
+
+def images(comparison: Comparison) -> Figure:
+    """The object and the mean image of every arm on one scale of transmission."""
+    fig, axes, arms = _panels(comparison, extra=1)
+    ranges = [np.percentile(_finite(o.image), (2, 98)) for _, o in arms if _finite(o.image).size]
+    low, high = np.median(ranges, axis=0) if ranges else (0.0, 1.0)
+    low, high = min(low, comparison.truth.min()), max(high, comparison.truth.max())
+    if high - low < 1e-9:
+        low, high = low - 0.05, high + 0.05
+    show = {"extent": _extent(comparison), "vmin": low, "vmax": high, "cmap": "gray", "interpolation": "nearest"}
+    for ax in axes[:, 0]:
+        mappable = ax.imshow(comparison.truth, **show)
+        ax.set_title("object", fontweight="bold")
+    for ax, outcome in arms:
+        ax.imshow(outcome.image, **show)
+        ax.set_title(f"{_name(outcome)}\n{_merit(outcome)}", color=BLUE if outcome.arm.quantum else BLACK)
+    fig.colorbar(mappable, ax=axes, label="transmission", extend="both", shrink=0.9, pad=0.01)
+    return fig
+
+
+def noise(comparison: Comparison) -> Figure:
+    """Standard deviation of the transmission in one exposure, every arm on one scale."""
+    fig, axes, arms = _panels(comparison, extra=0)
+    tops = [np.percentile(_finite(o.noise), 98) for _, o in arms if _finite(o.noise).size]
+    top = max(tops, default=1.0) or 1.0
+    for ax, outcome in arms:
+        mappable = ax.imshow(outcome.noise, extent=_extent(comparison), vmin=0, vmax=top, cmap="cividis")
+        values = _finite(outcome.noise)
+        middle = f"median {np.median(values):.3g}" if values.size else "not defined"
+        ax.set_title(f"{_name(outcome)}\n{middle}", color=BLUE if outcome.arm.quantum else BLACK)
+    label = "noise of the transmission, one exposure"
+    fig.colorbar(mappable, ax=axes, label=label, extend="max", shrink=0.9, pad=0.01)
+    return fig
+
+
+def _round_ticks(low: float, high: float) -> list[float]:
+    """1, 2, 5 steps of a log axis; only powers of ten where they span more than two decades."""
+    decades = np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    steps = (1, 2, 5) if high / low < 300 else (1,)
+    return [s * 10.0**d for d in decades for s in steps if low <= s * 10.0**d <= high]
+
+
+def advantage(comparison: Comparison) -> Figure:
+    """Every quantum arm against each opponent: 95 % interval, what the twin expects, who wins."""
+    versus = comparison.versus
+    fig = _new(1.5 + 0.5 * len(versus))
+    ax = fig.subplots()
+    position, labels, y = [], [], 0.0
+    for i, v in enumerate(versus):
+        y += 0.0 if i == 0 else 1.0 if versus[i - 1].arm == v.arm else 1.5
+        position.append(y)
+        labels.append(f"{v.arm}  against\n{v.opponent}")
+    numbers = np.array([[v.interval.low, v.interval.value, v.interval.high, v.expected] for v in versus], float)
+    positive = numbers[np.isfinite(numbers) & (numbers > 0)]
+    low, high = min(positive.min(), 0.7) / 1.15, max(positive.max(), 1.4) * 1.15
+    ax.set_xscale("log")
+    ax.set_xlim(low, high)
+    ax.set_ylim(y + 0.7, -0.8)
+    ax.axvspan(low, 1, color=ORANGE, alpha=0.07, lw=0)
+    ax.axvspan(1, high, color=BLUE, alpha=0.07, lw=0)
+    ax.axvline(1, color=BLACK, lw=1.2)
+    for v, y in zip(versus, position, strict=True):
+        i, colour = v.interval, VERDICT_COLOURS.get(v.verdict, GREY)
+        ax.plot([max(i.low, low), min(i.high, high)], [y, y], color=colour, lw=3.5, solid_capstyle="butt")
+        ax.plot([i.value], [y], "o", color=colour, ms=8, zorder=3)
+        ax.plot([v.expected], [y], "D", mfc="none", mec=BLACK, mew=1.3, ms=11, zorder=4)
+        text = f"{i.value:.3g}  ({i.low:.3g} to {i.high:.3g})   {v.verdict}"
+        ax.text(1.015, y, text, transform=ax.get_yaxis_transform(), va="center", color=colour)
+    ax.set_yticks(position, labels, linespacing=1.05)
+    ax.tick_params(axis="y", length=0)
+    ax.xaxis.set_major_locator(FixedLocator(_round_ticks(low, high)))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    ax.spines["left"].set_visible(False)
+    where = "on the sample" if comparison.settings.match == "incident" else "detected"
+    ax.set_xlabel(f"advantage: photons {where} that coherent light needs / that quantum light needs, for equal variance")
+    top = ax.get_xaxis_transform()
+    ax.text(1 / 1.03, 1.01, "◀ coherent light is better", transform=top, ha="right", va="bottom", color=ORANGE)
+    ax.text(1.03, 1.01, "quantum light is better ▶", transform=top, ha="left", va="bottom", color=BLUE)
+    handles = [
+        ax.plot([], [], "o-", color=GREY, lw=3.5, ms=8, label="drawn exposures, 95 % interval")[0],
+        ax.plot([], [], "D", mfc="none", mec=BLACK, mew=1.3, ms=10, label="what the twin expects")[0],
+    ]
+    fig.legend(handles=handles, loc="outside lower center", ncols=2)
+    return fig
+
+
+def profile_row(truth: np.ndarray) -> int:
+    """The middle row; where it misses the object, the row that holds most of it."""
+    middle, mask = truth.shape[0] // 2, object_mask(truth)
+    return middle if mask is None or mask[middle].any() else int(mask.sum(axis=1).argmax())
+
+
+def profiles(comparison: Comparison) -> Figure:
+    """Transmission along one row: best quantum estimator and coherent light on the same detector, per protocol."""
+    protocols = comparison.settings.protocols
+    fig = _new(3.4 * len(protocols))
+    axes = fig.subplots(len(protocols), 1, squeeze=False, sharex=True)[:, 0]
+    centres = np.asarray(comparison.twin.optics.centres()) * 1e3
+    step = centres[1] - centres[0] if len(centres) > 1 else 1.0
+    row = profile_row(comparison.truth)
+    for ax, protocol in zip(axes, protocols, strict=True):
+        *quantum, (same, _) = FAMILIES[protocol]
+        _profile(ax, comparison, (quantum[-1][0], same), centres, step, row)
+    axes[0].set_title(f"row at y = {centres[row]:.3g} mm", loc="left")
+    axes[-1].set_xlabel("x / mm")
+    return fig
+
+
+def _profile(ax: Axes, comparison: Comparison, names, centres, step, row):
+    edges = np.append(centres - step / 2, centres[-1] + step / 2)
+    ax.stairs(comparison.truth[row], edges, baseline=None, color=BLACK, lw=1.5, label="object")
+    seen = [comparison.truth[row]]
+    shots = np.sqrt(comparison.settings.exposures)
+    for name, colour, marker, side in zip(names, (BLUE, ORANGE), "os", (-0.13, 0.13), strict=True):
+        o = comparison.outcomes[name]
+        mean, error = o.image[row], o.noise[row] / shots
+        fmt = {"fmt": marker, "ms": 4.5, "lw": 1.3, "color": colour}
+        ax.errorbar(centres + side * step, mean, error, label=f"{name}, mean of {len(o.estimates)} exposures", **fmt)
+        ax.plot(centres, o.expected[row], "--", color=colour, lw=1)
+        seen += [mean - error, mean + error]
+    low, high = np.percentile(_finite(np.concatenate(seen)), (1, 99))
+    margin = 0.12 * max(high - low, 1e-3)
+    ax.set_ylim(low - margin, high + margin)
+    ax.plot([], [], "--", color=GREY, lw=1, label="what the twin expects")
+    ax.set_ylabel("transmission")
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.06), ncols=2, borderaxespad=0)
+
+
+def point_spread(comparison: Comparison) -> Figure:
+    """Share of the accepted light along the row through the centre of both point spreads."""
+    fig = _new(3.9)
+    ax = fig.subplots()
+    blocks = comparison.blocks
+    accepted = np.asarray(blocks.accepted, float)[:, None]
+    lines = [("direct image (both cameras, coherent light)", blocks.spread_direct, BLUE, "o")]
+    if "ghost" in comparison.settings.protocols:
+        lines.append(("heralded image (where the idler says it was)", blocks.spread_ghost, ORANGE, "s"))
+    lowest = 1.0
+    for label, spread, colour, marker in lines:
+        spread = np.asarray(spread, float)
+        reach = spread.shape[1] // 2
+        share = spread[:, reach, :] / accepted
+        mean, error = share.mean(axis=0), share.std(axis=0, ddof=1) / np.sqrt(BLOCKS)
+        x = np.arange(-reach, reach + 1)
+        some = mean > 0
+        lowest = min([lowest, *mean[some]])
+        down = np.minimum(error, 0.9 * mean)[some]  # a bar to zero has no place on a log axis
+        style = {"fmt": f"{marker}-", "color": colour, "ms": 6, "lw": 1.2, "capsize": 3, "label": label}
+        ax.errorbar(x[some], mean[some], np.stack([down, error[some]]), **style)
+    ax.set_yscale("log")
+    ax.set_ylim(lowest / 3, 2)
+    ax.axhline(1, color=GREY, lw=0.8)
+    pitch = float(comparison.twin.optics.pitch) * 1e6
+    ax.set_xlabel(f"distance from where the light should be / superpixels of {pitch:.4g} µm")
+    ax.set_ylabel("share of the accepted light")
+    ax.legend(loc="upper right")
+    return fig
+
+
+FIGURES = {
+    "advantage": advantage,
+    "images": images,
+    "noise": noise,
+    "profiles": profiles,
+    "point_spread": point_spread,
+}
+
+
+def draw(comparison: Comparison) -> dict[str, dict[str, bytes]]:
+    """Name -> {"png": bytes, "svg": bytes} of every figure."""
+    drawn = {}
+    with rc_context(STYLE):
+        for name, make in FIGURES.items():
+            fig = make(comparison)
+            fig.draw_without_rendering()
+            fig.set_layout_engine("none")  # keep the places: laying out takes longer than drawing
+            drawn[name] = {}
+            for kind, date in (("png", {}), ("svg", {"metadata": {"Date": None}})):
+                with BytesIO() as file:
+                    fig.savefig(file, format=kind, facecolor="white", **date)
+                    drawn[name][kind] = file.getvalue()
+    return drawn
