@@ -43,7 +43,8 @@ def _panels(comparison: Comparison, extra: int):
     protocols = comparison.settings.protocols
     rows = [[o for o in comparison.outcomes.values() if o.arm.family == p] for p in protocols]
     columns = extra + max(len(r) for r in rows)
-    fig = _new(2.95 * len(rows) + 0.2)
+    panel = (WIDTH - 1.9) / columns  # square panels; above each a title of three lines
+    fig = _new((panel + 0.7) * len(rows) + 0.6)
     axes = fig.subplots(len(rows), columns, squeeze=False, sharex=True, sharey=True)
     arms = [(ax, o) for line, row in zip(axes, rows, strict=True) for ax, o in zip(line[extra:], row, strict=False)]
     for ax in axes[-1]:
@@ -93,7 +94,7 @@ def images(comparison: Comparison) -> Figure:
         ax.set_title("object", fontweight="bold")
     for ax, outcome in arms:
         ax.imshow(outcome.image, **show)
-        ax.set_title(f"{_name(outcome)}\n{_merit(outcome)}", color=BLUE if outcome.arm.quantum else BLACK)
+        ax.set_title(f"{_name(outcome)}\n{_merit(outcome)}", color=BLUE if outcome.arm.quantum else ORANGE)
     fig.colorbar(mappable, ax=axes, label="transmission", extend="both", shrink=0.9, pad=0.01)
     return fig
 
@@ -107,7 +108,7 @@ def noise(comparison: Comparison) -> Figure:
         mappable = ax.imshow(outcome.noise, extent=_extent(comparison), vmin=0, vmax=top, cmap="cividis")
         values = _finite(outcome.noise)
         middle = f"median {np.median(values):.3g}" if values.size else "not defined"
-        ax.set_title(f"{_name(outcome)}\n{middle}", color=BLUE if outcome.arm.quantum else BLACK)
+        ax.set_title(f"{_name(outcome)}\n{middle}", color=BLUE if outcome.arm.quantum else ORANGE)
     label = "noise of the transmission, one exposure"
     fig.colorbar(mappable, ax=axes, label=label, extend="max", shrink=0.9, pad=0.01)
     return fig
@@ -129,7 +130,7 @@ def advantage(comparison: Comparison) -> Figure:
     for i, v in enumerate(versus):
         y += 0.0 if i == 0 else 1.0 if versus[i - 1].arm == v.arm else 1.5
         position.append(y)
-        labels.append(f"{v.arm}  against\n{v.opponent}")
+        labels.append(f"{v.arm} against\n{v.opponent}")
     numbers = np.array([[v.interval.low, v.interval.value, v.interval.high, v.expected] for v in versus], float)
     positive = numbers[np.isfinite(numbers) & (numbers > 0)]
     low, high = min(positive.min(), 0.7) / 1.15, max(positive.max(), 1.4) * 1.15
@@ -143,7 +144,7 @@ def advantage(comparison: Comparison) -> Figure:
         i, colour = v.interval, VERDICT_COLOURS.get(v.verdict, GREY)
         ax.plot([max(i.low, low), min(i.high, high)], [y, y], color=colour, lw=3.5, solid_capstyle="butt")
         ax.plot([i.value], [y], "o", color=colour, ms=8, zorder=3)
-        ax.plot([v.expected], [y], "D", mfc="none", mec=BLACK, mew=1.3, ms=11, zorder=4)
+        ax.plot([v.expected], [y], "D", mfc="none", mec=BLACK, mew=1.3, ms=9, zorder=4)
         text = f"{i.value:.3g}  ({i.low:.3g} to {i.high:.3g})   {v.verdict}"
         ax.text(1.015, y, text, transform=ax.get_yaxis_transform(), va="center", color=colour)
     ax.set_yticks(position, labels, linespacing=1.05)
@@ -153,10 +154,13 @@ def advantage(comparison: Comparison) -> Figure:
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     ax.spines["left"].set_visible(False)
     where = "on the sample" if comparison.settings.match == "incident" else "detected"
-    ax.set_xlabel(f"advantage: photons {where} that coherent light needs / that quantum light needs, for equal variance")
-    top = ax.get_xaxis_transform()
-    ax.text(1 / 1.03, 1.01, "◀ coherent light is better", transform=top, ha="right", va="bottom", color=ORANGE)
-    ax.text(1.03, 1.01, "quantum light is better ▶", transform=top, ha="left", va="bottom", color=BLUE)
+    ax.set_xlabel(f"advantage: photons {where} that coherent light needs / quantum light needs, for equal variance")
+    for words, shift, align, colour in (
+        ("◀ coherent light is better", -6, "right", ORANGE),
+        ("quantum light is better ▶", 6, "left", BLUE),
+    ):
+        beside = {"xycoords": ax.get_xaxis_transform(), "textcoords": "offset points", "xytext": (shift, 4)}
+        ax.annotate(words, (1, 1), **beside, ha=align, va="bottom", color=colour)
     handles = [
         ax.plot([], [], "o-", color=GREY, lw=3.5, ms=8, label="drawn exposures, 95 % interval")[0],
         ax.plot([], [], "D", mfc="none", mec=BLACK, mew=1.3, ms=10, label="what the twin expects")[0],
@@ -182,8 +186,7 @@ def profiles(comparison: Comparison) -> Figure:
     for ax, protocol in zip(axes, protocols, strict=True):
         *quantum, (same, _) = FAMILIES[protocol]
         _profile(ax, comparison, (quantum[-1][0], same), centres, step, row)
-    axes[0].set_title(f"row at y = {centres[row]:.3g} mm", loc="left")
-    axes[-1].set_xlabel("x / mm")
+    axes[-1].set_xlabel(f"x / mm, in the row at y = {centres[row]:.3g} mm")
     return fig
 
 
@@ -199,12 +202,13 @@ def _profile(ax: Axes, comparison: Comparison, names, centres, step, row):
         ax.errorbar(centres + side * step, mean, error, label=f"{name}, mean of {len(o.estimates)} exposures", **fmt)
         ax.plot(centres, o.expected[row], "--", color=colour, lw=1)
         seen += [mean - error, mean + error]
-    low, high = np.percentile(_finite(np.concatenate(seen)), (1, 99))
-    margin = 0.12 * max(high - low, 1e-3)
+    everything = _finite(np.concatenate(seen))
+    low, high = max(everything.min(), -1), min(everything.max(), 2)
+    margin = 0.05 * max(high - low, 1e-3)
     ax.set_ylim(low - margin, high + margin)
     ax.plot([], [], "--", color=GREY, lw=1, label="what the twin expects")
     ax.set_ylabel("transmission")
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.06), ncols=2, borderaxespad=0)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=2, borderaxespad=0)
 
 
 def point_spread(comparison: Comparison) -> Figure:
@@ -213,9 +217,9 @@ def point_spread(comparison: Comparison) -> Figure:
     ax = fig.subplots()
     blocks = comparison.blocks
     accepted = np.asarray(blocks.accepted, float)[:, None]
-    lines = [("direct image (both cameras, coherent light)", blocks.spread_direct, BLUE, "o")]
+    lines = [("direct image (twin beams and coherent light)", blocks.spread_direct, BLACK, "o")]
     if "ghost" in comparison.settings.protocols:
-        lines.append(("heralded image (where the idler says it was)", blocks.spread_ghost, ORANGE, "s"))
+        lines.append(("heralded image", blocks.spread_ghost, BLUE, "s"))
     lowest = 1.0
     for label, spread, colour, marker in lines:
         spread = np.asarray(spread, float)
@@ -223,18 +227,18 @@ def point_spread(comparison: Comparison) -> Figure:
         share = spread[:, reach, :] / accepted
         mean, error = share.mean(axis=0), share.std(axis=0, ddof=1) / np.sqrt(BLOCKS)
         x = np.arange(-reach, reach + 1)
-        some = mean > 0
-        lowest = min([lowest, *mean[some]])
-        down = np.minimum(error, 0.9 * mean)[some]  # a bar to zero has no place on a log axis
+        mean = np.where(mean > 0, mean, np.nan)  # nothing there: no point, and no line across
+        lowest = min(lowest, np.nanmin(mean))
+        down = np.minimum(error, 0.9 * mean)  # a bar to zero has no place on a log axis
         style = {"fmt": f"{marker}-", "color": colour, "ms": 6, "lw": 1.2, "capsize": 3, "label": label}
-        ax.errorbar(x[some], mean[some], np.stack([down, error[some]]), **style)
+        ax.errorbar(x, mean, np.stack([down, np.where(mean > 0, error, np.nan)]), **style)
+        ax.set_xlim(-reach - 0.4, reach + 0.4)
     ax.set_yscale("log")
-    ax.set_ylim(lowest / 3, 2)
-    ax.axhline(1, color=GREY, lw=0.8)
+    ax.set_ylim(lowest / 3, 1.5)
     pitch = float(comparison.twin.optics.pitch) * 1e6
     ax.set_xlabel(f"distance from where the light should be / superpixels of {pitch:.4g} µm")
     ax.set_ylabel("share of the accepted light")
-    ax.legend(loc="upper right")
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=2, borderaxespad=0)
     return fig
 
 
@@ -244,6 +248,31 @@ FIGURES = {
     "noise": noise,
     "profiles": profiles,
     "point_spread": point_spread,
+}
+
+
+CAPTIONS = {
+    "advantage": (
+        "The verdict",
+        "Filled points: from the drawn exposures, with their 95 % interval (the error of the walk included). Open "
+        "diamonds: what the twin expects. An interval that crosses 1 decides nothing.",
+    ),
+    "images": (
+        "Images",
+        "Mean of the exposures of every arm beside the object, all on one scale of transmission. CNR: contrast over "
+        "noise of one exposure, per superpixel.",
+    ),
+    "noise": ("Noise", "Standard deviation of the transmission from exposure to exposure, every arm on one scale."),
+    "profiles": (
+        "One row of the image",
+        "Best quantum estimator and coherent light on the same detector. Bars: standard error of the mean of the "
+        "exposures. Black: the object. Dashed: what the twin expects, with scattering and diffraction.",
+    ),
+    "point_spread": (
+        "Point spread",
+        "How far from its place accepted light appears, along a row. Mean and standard error over independent blocks "
+        "of the walk. For the heralded image the place is the one that the idler names.",
+    ),
 }
 
 

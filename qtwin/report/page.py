@@ -18,35 +18,12 @@ from qtwin.core.errors import UserError
 from qtwin.core.params import parameters
 from qtwin.core.units import show
 from qtwin.io.results import config_hash, read_result, write_whole
-from qtwin.report.figures import draw
+from qtwin.report.figures import CAPTIONS, draw
 
 PARTS = ("source", "reference", "optics", "scene", "tissue", "detector", "camera", "correlation")
-PREFIXES = {-15: "f", -12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}
+PREFIXES = {-18: "a", -15: "f", -12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}
+NARROW = "\u202f"  # between thousands; lines do not break there
 CLASSES = {"quantum wins": "quantum", "classical wins": "classical"}
-
-CAPTIONS = {
-    "advantage": (
-        "The verdict",
-        "Filled points: from the drawn exposures, with their 95 % interval (the error of the walk included). Open diamonds: "
-        "what the twin expects. An interval that crosses 1 decides nothing.",
-    ),
-    "images": (
-        "Images",
-        "Mean of the exposures of every arm beside the object, all on one scale of transmission. CNR: contrast over noise of "
-        "one exposure, per superpixel.",
-    ),
-    "noise": ("Noise", "Standard deviation of the transmission in one exposure, from superpixel to superpixel, on one scale."),
-    "profiles": (
-        "One row of the image",
-        "Best quantum estimator and coherent light on the same detector. Bars: standard error of the mean of the exposures. "
-        "The object is what a perfect image would show; the dashed lines include scattering and diffraction.",
-    ),
-    "point_spread": (
-        "Point spread",
-        "How far from its place accepted light appears, along a row. Mean and standard error over independent blocks of the "
-        "walk. For the heralded image the place is the one that the idler names.",
-    ),
-}
 
 NAMES = {
     "ballistic_fraction": "light that is never scattered (ballistic)",
@@ -78,16 +55,16 @@ LIMITS = (
     "Light meets the sample at normal incidence; the angles inside the beam are neglected there.",
     "Pairs are counted as a Poisson process, which holds for much less than one photon per mode (the number is above).",
     "One detector element serves one superpixel; its noise is that of the whole superpixel.",
-    "Where two arms form their image with different point spreads, each side is smoothed by the other's before noise is "
-    "compared, so that both show the same mean image.",
-    "Estimators know background, gain and illumination exactly; this holds for the quantum and the classical side alike.",
+    "Where two arms form their image with different point spreads, each side is smoothed by the other's before noise "
+    "is compared, so that both show the same mean image.",
+    "Estimators know background, gain and illumination exactly, on the quantum and on the classical side alike.",
 )
 
 CSS = """
 :root{--ink:#1a1a1a;--soft:#5a6270;--line:#dfe3e8;--blue:#0072B2;--orange:#b34700;--pale:#f5f7f9}
 *{box-sizing:border-box}
-body{margin:0;color:var(--ink);background:#fff;font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif}
-main{max-width:1120px;margin:0 auto;padding:28px 24px 64px;overflow-wrap:anywhere}
+body{margin:0;color:var(--ink);background:#fff;font:16px/1.55 system-ui,"Segoe UI",Roboto,"Noto Sans",sans-serif}
+main{max-width:1180px;margin:0 auto;padding:28px 24px 64px;overflow-wrap:anywhere}
 h1{font-size:1.75rem;line-height:1.25;margin:0 0 .8rem}
 h2{font-size:1.3rem;margin:2.6rem 0 .6rem;padding-top:.9rem;border-top:1px solid var(--line)}
 h3{font-size:1.05rem;margin:1.4rem 0 .3rem}
@@ -97,16 +74,16 @@ p{margin:.5rem 0;max-width:78ch}
 .answer.quantum{border-color:var(--blue)}.answer.classical{border-color:var(--orange)}
 .warning{border:1px solid #d9b44a;background:#fff8e1;padding:.7rem 1.1rem;margin:1rem 0}
 ul{padding-left:1.2rem;margin:.4rem 0}li{margin:.25rem 0;max-width:78ch}
-.box{overflow-x:auto;margin:.6rem 0;border:1px solid var(--line);border-radius:6px}
-table{border-collapse:collapse;width:100%;font-size:.875rem;font-variant-numeric:tabular-nums;overflow-wrap:normal}
-th,td{padding:.42rem .7rem;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
+.box{overflow-x:auto;width:fit-content;max-width:100%;margin:.6rem 0;border:1px solid var(--line);border-radius:6px}
+table{border-collapse:collapse;font-size:.84rem;font-variant-numeric:tabular-nums;overflow-wrap:normal}
+th,td{padding:.42rem .6rem;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
 tr:last-child td,tbody tr:last-child th{border-bottom:0}
 thead th{background:var(--pale);font-weight:600;vertical-align:bottom}
-tbody th{font-weight:600;white-space:nowrap}
-td.n,th.n{text-align:right;white-space:nowrap}
+tbody th{font-weight:600;min-width:8.5rem}
+td.n,th.n{text-align:right}td.n{white-space:nowrap}
 td.w{min-width:15rem}
 .tag{font-weight:600;white-space:nowrap;color:var(--soft)}.tag.quantum{color:var(--blue)}.tag.classical{color:var(--orange)}
-figure{margin:1rem 0 1.6rem}figure .box{border:0}
+figure{margin:1rem 0 1.6rem}figure .box{border:0;width:100%}
 figure img{display:block;width:100%;min-width:700px;height:auto}
 figcaption,.note{color:var(--soft);font-size:.9rem;max-width:85ch}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.35rem 1.2rem;margin:.6rem 0}
@@ -115,7 +92,8 @@ footer{margin-top:2.5rem;border-top:1px solid var(--line);padding-top:.8rem;colo
 @media(max-width:640px){main{padding:18px 14px 40px}h1{font-size:1.4rem}.answer p:first-child{font-size:1.08rem}
 dl{grid-template-columns:1fr;gap:.1rem}dd{margin-bottom:.5rem}td.w{min-width:12rem}}
 @media print{body{font-size:10pt}main{max-width:none;padding:0}.box{overflow:visible}table{font-size:7.5pt}
-th,td{padding:.2rem .3rem}td.n,th.n,tbody th{white-space:normal}figure img{min-width:0}figure,tr,.answer{break-inside:avoid}}
+th,td{padding:.2rem .3rem}td.n,th.n,tbody th{white-space:normal}figure img{min-width:0}
+figure,tr,.answer{break-inside:avoid}}
 """
 
 
@@ -131,43 +109,51 @@ def number(leaf: Mapping) -> str:
     value, error, unit = leaf.get("value"), leaf.get("stderr"), leaf.get("unit", "")
     if not _known(value):
         return "–"
-    error = error if _known(error) and error > 0 else 0.0
+    doubt = "" if error is None or isfinite(error) else " ± ?"
+    error = error if _known(error) else 0.0
     power = floor(log10(abs(value))) if value else 0
     if unit:
         scale = min(max(3 * (power // 3), min(PREFIXES)), max(PREFIXES))
         tail = f" {PREFIXES[scale]}{unit}"
     else:
-        scale = power if power >= 5 or power < -3 else 0
+        scale = power if power >= 7 or power < -3 else 0
         tail = f" × 10{str(scale).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}" if scale else ""
     value, error = value / 10.0**scale, error / 10.0**scale
     if not error:
-        return f"{value:.4g}{tail}"
-    digits = max(0, min(8, 1 - floor(log10(error))))
-    text = f"{value:.{digits}f} ± {error:.{digits}f}"
+        text = f"{value:,.0f}".replace(",", NARROW) if 1e4 <= abs(value) < 1e7 else f"{value:.4g}"
+        return text + doubt + tail
+    digits = min(8, 1 - floor(log10(error)))
+    value, error, shown = round(value, digits), round(error, digits), max(0, digits)
+    text = f"{value:,.{shown}f} ± {error:,.{shown}f}".replace(",", NARROW)
     return f"({text}){tail}" if tail.startswith(" ×") else text + tail
 
 
 def percent(leaf: Mapping) -> str:
     scaled = {k: 100 * leaf[k] if _known(leaf[k]) else leaf[k] for k in ("value", "stderr")}
-    return f"{number(scaled)} %"
+    text = number(scaled)
+    return f"({text}) %" if "±" in text else f"{text} %"
 
 
 # --- sentences ---------------------------------------------------------------------------------------------------
 
 
 def sentence(versus: Versus, match: str) -> str:
-    """Who wins, by how much, how surely. The number is always the larger need over the smaller."""
+    """Who wins, by how much, how surely. A win is told as the larger need over the smaller."""
     i, photons = versus.interval, "photons on the sample" if match == "incident" else "detected photons"
-    ours, theirs = f"“{versus.arm}”", f"“{versus.opponent}”"
+    ideal = any(versus.opponent == family[-1][1] for family in FAMILIES.values())
+    against = "against an ideal detector" if ideal else "on the same detector"
+    if versus.verdict == "no difference at this budget":
+        return (
+            f"No difference at this budget {against}: for equal noise, “{versus.opponent}” needs between {i.low:.3g} "
+            f"and {i.high:.3g} times as many {photons} as “{versus.arm}” (95 % interval; estimate {i.value:.3g})."
+        )
     if versus.verdict == "quantum wins":
-        interval = f"95 % interval {i.low:.3g} to {i.high:.3g}"
-        return f"Quantum wins: {theirs} needs {i.value:.3g} times the {photons} of {ours} for equal noise ({interval})."
-    if versus.verdict == "classical wins":
-        interval = f"95 % interval {1 / i.high:.3g} to {1 / i.low:.3g}"
-        return f"Classical wins: {ours} needs {1 / i.value:.3g} times the {photons} of {theirs} for equal noise ({interval})."
-    interval = f"95 % interval {i.low:.3g} to {i.high:.3g}, which holds 1"
+        more, fewer, value, low, high = versus.opponent, versus.arm, i.value, i.low, i.high
+    else:
+        more, fewer, value, low, high = versus.arm, versus.opponent, 1 / i.value, 1 / i.high, 1 / i.low
     return (
-        f"No difference at this budget: {theirs} needs {i.value:.3g} times the {photons} of {ours} for equal noise ({interval})."
+        f"{versus.verdict.capitalize()} {against}: for equal noise, “{more}” needs {value:.3g} times as many {photons} "
+        f"as “{fewer}” (95 % interval {low:.3g} to {high:.3g})."
     )
 
 
@@ -199,12 +185,14 @@ def blurred(figures: Mapping, pitch: float) -> str | None:
     width = t["point_spread_rms"]
     size = f"{number(width)} rms ({width['value'] / pitch:.2g} superpixels)"
     facts = (
-        f"{percent(ballistic)} of the light is never scattered, {percent(t['accepted_fraction'])} is accepted by the aperture, "
-        f"and of that {percent(own)} arrives in its own superpixel. The point spread is {size}. "
+        f"{percent(ballistic)} of the light is never scattered, {percent(t['accepted_fraction'])} is accepted by the "
+        f"aperture, and of that {percent(own)} arrives in its own superpixel. The point spread is {size}. "
     )
     if own["value"] < 0.5:
-        return f"There is no sharp image here, quantum or classical: {facts}The verdicts compare the noise of blurred images."
-    return f"There is no sharp image from unscattered light: {facts}What is seen is formed by light scattered forward."
+        start, end = "here, quantum or classical", "The verdicts compare the noise of blurred images"
+    else:
+        start, end = "from unscattered light", "What is seen is formed by light that was scattered forward"
+    return f"There is no sharp image {start}: {facts}{end}."
 
 
 # --- parts of the page -------------------------------------------------------------------------------------------
@@ -255,10 +243,12 @@ def _check(comparison: Comparison) -> str:
     if not z:
         return ""
     name, worst = max(z.items(), key=lambda item: abs(item[1]))
+    where = escape(name.replace("_", " "))
     if abs(worst) < 4:
-        words = f'<p>They agree: the largest |z| of {len(z)} is {abs(worst):.2f} ({escape(name)}).</p>'
+        words = f"<p>They agree: the largest |z| of {len(z)} is {abs(worst):.2f} ({where}).</p>"
     else:
-        words = f'<p class="warning"><strong>They disagree:</strong> z = {worst:.1f} ({escape(name)}). Do not trust the verdict.</p>'
+        words = f"<strong>They disagree:</strong> z = {worst:.1f} ({where}). Do not trust the verdicts."
+        words = f'<p class="warning">{words}</p>'
     rows = [[escape(key.replace("_", " ")), f"{value:+.2f}"] for key, value in z.items()]
     return words + table(["what is compared", "z"], rows, "-n")
 
@@ -273,35 +263,45 @@ def _value(element, name: str) -> str:
     value, field = getattr(element, name), parameters(element).get(name)
     if field is None or value is None:
         return str(value)
-    return ", ".join(show(float(v), field.metadata["unit"]) for v in np.ravel(value))
+    unit = field.metadata["unit"]
+    return ", ".join(show(float(v), unit) if unit else f"{float(v):.6g}" for v in np.ravel(value))
 
 
 def _question(comparison: Comparison) -> str:
     t, s = comparison.twin, comparison.settings
 
-    def of(element, **words) -> str:
-        return "; ".join(f"{text} {_value(element, name)}" for name, text in words.items())
+    def told(words: str, *elements) -> str:
+        return words.format(**{name: _value(e, name) for e in elements for name in e.__dataclass_fields__})
 
     def listed(element) -> str:
-        return "; ".join(f"{f.metadata.get('doc', n)}: {_value(element, n)}" for n, f in element.__dataclass_fields__.items())
+        fields = element.__dataclass_fields__.items()
+        return "; ".join(f"{f.metadata.get('doc', name)}: {_value(element, name)}" for name, f in fields)
 
     where = "on the sample" if s.match == "incident" else "in the records"
-    ballistic = {"tissue": of(t.tissue, thickness="thickness", depth="object at a depth of")}
     items = {
-        "Source": "photon pairs from BBO, "
-        + of(t.source, crystal_length="crystal", pump_wavelength="pumped at", pump_power="with", signal_wavelength="signal at")
-        + "; against coherent light of the same wavelength and shape",
-        "Object": f"{type(t.scene).__name__}: {listed(t.scene)}",
-        "Tissue": ballistic["tissue"]
-        + "; "
-        + of(t.tissue, mu_s="scattering", mu_a="absorption", g="anisotropy g", n="refractive index"),
-        "Optics": of(t.optics, numerical_aperture="numerical aperture", focal_length="far-field lens", pitch="superpixels of")
-        + f"; {t.optics.pixels} × {t.optics.pixels} of them",
+        "Source": told(
+            "photon pairs from {crystal_length} of BBO, pumped at {pump_wavelength} with {pump_power}; signal at "
+            "{signal_wavelength} behind a filter of {bandwidth}; opponent: coherent light of equal wavelength and shape",
+            t.source,
+        ),
+        "Object": f"{type(t.scene).__name__}; {listed(t.scene)}",
+        "Tissue": told(
+            "thickness {thickness}, the object at a depth of {depth}; scattering {mu_s}, absorption {mu_a}, "
+            "anisotropy {g}, refractive index {n}",
+            t.tissue,
+        ),
+        "Optics": told(
+            "far field of the crystal (lens of {focal_length}) on the sample; collected at a numerical aperture of "
+            "{numerical_aperture}; {pixels} × {pixels} superpixels of {pitch}",
+            t.optics,
+        ),
     }
     if "twin_beams" in s.protocols:
-        items["Camera"] = f"twin beams; {listed(t.camera)}"
+        words = "quantum efficiency {efficiency}, read noise {read_noise} electrons, dark rate {dark_rate}, full well "
+        items["Camera"] = told(words + "{full_well} electrons, per superpixel", t.camera)
     if "ghost" in s.protocols:
-        items["Single photons"] = f"heralded image; {listed(t.detector)}; {listed(t.correlation)}"
+        words = "efficiency {efficiency}, dark counts {dark_rate}, dead time {dead_time}, jitter {jitter}; coincidence "
+        items["Single-photon detectors"] = told(words + "window {window}", t.detector, t.correlation)
     items["Budget"] = f"{s.photons:g} photons per superpixel and exposure, made equal {where}; {s.exposures} exposures"
     return "<dl>" + "".join(f"<dt>{k}</dt><dd>{escape(v)}</dd>" for k, v in items.items()) + "</dl>"
 
@@ -357,18 +357,18 @@ def _body(folder: Path, comparison: Comparison, config: Mapping, pngs: Mapping[s
         _question(comparison),
         "<h2>The answer</h2>",
         _figure("advantage", pngs["advantage"]),
-        f"<p>Advantage = photons {where} that coherent light needs over those that the quantum arm needs, for equal variance of "
-        "the transmission, pooled over the field. Above 1 the quantum arm is better.</p>",
+        f"<p>Advantage = photons {where} that coherent light needs over those that the quantum arm needs, for equal "
+        "variance of the transmission, pooled over the field. Above 1 the quantum arm is better.</p>",
         _advantages(comparison, figures),
         "<h3>Every arm with its ledger</h3>",
         _arms(figures),
         '<p class="note">Photons, dose, counts, time and pump energy are sums over all exposures. SNR and CNR are per '
-        "superpixel and exposure, SSIM is that of the mean image. ± one standard error; a number without it is exact.</p>",
+        "superpixel and exposure, SSIM is that of the mean image. ± one standard error; what has none is exact.</p>",
         "<h2>Figures</h2>",
         *(_figure(name, png) for name, png in pngs.items() if name != "advantage"),
         "<h2>One exposure carried photon by photon</h2>",
-        "<p>The exposures are thinned from one walk of photons. One more was carried pair by pair from the crystal to the "
-        "counts and held against the means; each z is a standard normal number if both tell the same story.</p>",
+        "<p>The exposures are thinned from one walk of photons. One more was carried pair by pair from the crystal to "
+        "the counts and held against the means; each z is a standard normal number if both tell the same story.</p>",
         _check(comparison),
         "<h2>Light in the set-up</h2>",
         "<h3>Tissue</h3>" + _facts(figures["tissue"]),
@@ -386,7 +386,9 @@ def _body(folder: Path, comparison: Comparison, config: Mapping, pngs: Mapping[s
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{CSS}</style></head>\n<body><main>\n" + "\n".join(parts) + "\n</main></body></html>\n"
+        f"<title>{escape(title)}</title><style>{CSS}</style></head>\n<body><main>\n"
+        + "\n".join(parts)
+        + "\n</main></body></html>\n"
     )
 
 

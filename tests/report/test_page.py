@@ -1,0 +1,254 @@
+"""The report: self-contained, complete, honest about both winners, written whole."""
+
+import re
+from dataclasses import replace
+from html import unescape
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from qtwin.benchmark.compare import compare
+from qtwin.benchmark.job import elements
+from qtwin.benchmark.settings import Settings
+from qtwin.core.config import compose, plain
+from qtwin.io.results import config_hash, versions, write_result
+from qtwin.metrics.advantage import Interval
+from qtwin.report import page
+from qtwin.report.figures import FIGURES, profile_row
+
+TINY = ["walk.photons=2048", "budget.photons=50", "budget.exposures=3", "optics.pixels=16"]
+
+
+@pytest.fixture(scope="module")
+def cfg():
+    return compose(TINY)
+
+
+@pytest.fixture(scope="module")
+def comparison(cfg):
+    return compare(**elements(cfg), settings=Settings.from_config(cfg), progress=lambda *a, **k: None)
+
+
+@pytest.fixture(scope="module")
+def folder(comparison, cfg, tmp_path_factory):
+    place = tmp_path_factory.mktemp("run")
+    config = plain(cfg)
+    known = {"versions": versions(), "seed": 7, "time": "now", "config_hash": config_hash(config)}
+    write_result(place, known)
+    images = page.write(place, comparison, cfg)
+    assert images == [place / "figures" / f"{name}.png" for name in FIGURES]
+    return place
+
+
+@pytest.fixture(scope="module")
+def html(folder):
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def text(html):
+    """What a reader sees."""
+    body = re.sub(r"<style>.*?</style>", "", html, flags=re.S)
+    return re.sub(r"[ \n]+", " ", unescape(re.sub(r"<[^>]+>", " ", body)))
+
+
+class Links(HTMLParser):
+    """Everything that a browser would fetch or run, and whether every element is closed."""
+
+    def __init__(self):
+        super().__init__()
+        self.fetched, self.scripts, self.open = [], 0, []
+
+    def handle_starttag(self, tag, attrs):
+        self.scripts += tag == "script" or any(name.startswith("on") for name, _ in attrs)
+        self.fetched += [value for name, value in attrs if name in ("src", "href", "srcset", "data")]
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def read(html: str) -> Links:
+    links = Links()
+    links.feed(html)
+    return links
+
+
+def test_page_fetches_nothing_and_runs_nothing(html):
+    links = read(html)
+    assert links.open == [] and links.scripts == 0
+    assert len(links.fetched) == len(FIGURES)
+    assert all(link.startswith("data:image/png;base64,") for link in links.fetched)
+    assert "url(" not in html and "@import" not in html
+
+
+def test_figures_are_whole_png_and_svg(folder):
+    for name in FIGURES:
+        png = (folder / "figures" / f"{name}.png").read_bytes()
+        assert png.startswith(b"\x89PNG") and png.endswith(b"IEND\xaeB`\x82")
+        svg = (folder / "figures" / f"{name}.svg").read_text(encoding="utf-8")
+        assert "<svg" in svg and svg.rstrip().endswith("</svg>")
+
+
+def test_nothing_but_the_report_is_left(folder):
+    names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    drawn = {f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "svg")}
+    assert names == drawn | {"report.html", "result.json"}
+
+
+def test_every_advantage_stands_with_interval_and_verdict(comparison, text):
+    figures = comparison.figures()["advantage"]
+    assert figures
+    for v in comparison.versus:
+        f = figures[v.arm][v.opponent]
+        interval = f"{f['low']:.3f} to {f['high']:.3f}"
+        row = f"{v.arm} {v.opponent} {page.number(f)} {interval} {page.number(f['expected'])} {v.verdict}"
+        assert row in text
+
+
+def test_every_arm_stands_with_its_ledger(comparison, text):
+    keys = [
+        "photons_incident",
+        "photons_absorbed",
+        "dose",
+        "counts_detected",
+        "time",
+        "pump_energy",
+        "snr",
+        "cnr",
+        "ssim",
+    ]
+    for arm, f in comparison.figures()["arms"].items():
+        assert " ".join([arm, *(page.number(f[key]) for key in keys)]) in text
+
+
+def test_every_other_figure_parameter_and_reference_stands(comparison, cfg, text):
+    figures = comparison.figures()
+    for group in ("tissue", "source", "heralding"):
+        for leaf in figures[group].values():
+            assert page.number(leaf) in text
+    for z in comparison.check.z.values():
+        assert f"{z:+.2f}" in text
+    config = plain(cfg)
+    for part in page.PARTS:
+        for name, reference in config[part]["reference"].items():
+            assert f"{part}.{name}" in text
+            assert re.sub(r"\s+", " ", reference) in text
+    for line in page.LIMITS:
+        assert line in text
+    assert "seed 7" in text and config_hash(config) in text
+
+
+def _with(comparison, value):
+    """The first comparison of the page, decided as given."""
+    first, *_ = page._main(comparison)
+    return replace(first, interval=Interval(value, 0.1 * value, 0.8 * value, 1.25 * value))
+
+
+@pytest.mark.parametrize("match, photons", [("incident", "photons on the sample"), ("detected", "detected photons")])
+def test_sentence_is_honest_about_both_winners(comparison, match, photons):
+    won, lost, even = (page.sentence(_with(comparison, a), match) for a in (2.0, 0.5, 1.0))
+    ours, theirs = "“twin beams, optimal k”", "“coherent, camera”"
+    assert won.startswith("Quantum wins on the same detector") and lost.startswith(
+        "Classical wins on the same detector"
+    )
+    assert f"{theirs} needs 2 times as many {photons} as {ours} (95 % interval 1.6 to 2.5)" in won
+    assert f"{ours} needs 2 times as many {photons} as {theirs} (95 % interval 1.6 to 2.5)" in lost
+    assert even.startswith("No difference at this budget") and "between 0.8 and 1.25 times" in even
+    assert "wins" not in even
+
+
+@pytest.mark.parametrize("value, tag", [(2.0, "quantum"), (0.5, "classical"), (1.0, "")])
+def test_answer_leads_with_the_verdict_and_counts_all(comparison, value, tag):
+    versus = tuple(replace(v, interval=_with(comparison, value).interval) for v in comparison.versus)
+    answer = page._answer(replace(comparison, versus=versus))
+    assert answer.startswith(f'<div class="answer {tag}">')
+    wins, losses = (8, 0) if value > 1 else (0, 8) if value < 1 else (0, 0)
+    assert f"Of all 8 comparisons below, quantum light wins {wins}, classical light wins {losses}" in answer
+    assert ("8 show no difference" in answer) == (value == 1.0)
+
+
+def _scattered(ballistic, own):
+    leaf = {"stderr": 0.01, "unit": ""}
+    tissue = {
+        "ballistic_fraction": {"value": ballistic, **leaf},
+        "accepted_fraction": {"value": 0.12, **leaf},
+        "point_spread_within_own_superpixel": {"value": own, **leaf},
+        "point_spread_rms": {"value": 4e-4, "stderr": 1e-5, "unit": "m"},
+    }
+    return page.blurred({"tissue": tissue}, 1e-4)
+
+
+def test_scattered_light_is_said_in_words():
+    assert _scattered(0.5, 0.9) is None
+    for words in (_scattered(0.5, 0.3), _scattered(1e-3, 0.9)):
+        assert "no sharp image" in words
+        assert "(12.0 ± 1.0) %" in words and "400 ± 10 µm rms (4 superpixels)" in words
+
+
+def test_text_is_escaped(comparison, cfg, tmp_path):
+    bad = '<script>alert("x")</script>&'
+    config = plain(cfg)
+    config["tissue"]["reference"]["mu_a"] = bad
+    renamed = replace(comparison, check=comparison.check._replace(z={bad: 0.5}))
+    html = page._body(tmp_path, renamed, config, {"advantage": b""})
+    assert bad not in html and read(html).scripts == 0
+    assert html.count("&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt;&amp;") == 3  # reference, check twice
+
+
+def test_failed_check_is_a_warning(comparison):
+    assert "They disagree" in page._check(replace(comparison, check=comparison.check._replace(z={"total": -5.0})))
+    assert "They agree" in page._check(replace(comparison, check=comparison.check._replace(z={"total": -3.0})))
+
+
+def test_interrupted_write_keeps_the_old_page(comparison, cfg, folder, html, monkeypatch):
+    before = sorted(p.name for p in folder.rglob("*"))
+    monkeypatch.setattr(page, "draw", lambda _: {"advantage": {"png": b"new", "svg": b"new"}})
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("qtwin.io.results.os.replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        page.write(folder, comparison, cfg)
+    assert (folder / "report.html").read_text(encoding="utf-8") == html
+    assert sorted(p.name for p in folder.rglob("*")) == before
+
+
+def test_no_provenance_from_a_result_of_another_configuration(folder, cfg):
+    config = plain(cfg)
+    assert "seed 7" in page._provenance(folder, config)
+    assert page._provenance(folder, {**config, "seed": 1}) == ""
+    assert page._provenance(folder / "figures", config) == ""
+
+
+@pytest.mark.parametrize(
+    "value, stderr, unit, words",
+    [
+        (1.347, 0.0381, "", "1.347 ± 0.038"),
+        (8.9851e-15, 3.6e-17, "J", "8.985 ± 0.036 fJ"),
+        (0.5103, 0, "s", "510.3 ms"),
+        (1662319.2, 0, "", "1\u202f662\u202f319"),
+        (739960, 864, "", "739\u202f960 ± 860"),
+        (2.5e8, 1e6, "", "(2.500 ± 0.010) × 10⁸"),
+        (-3.1e-5, 1.0e-5, "", "(-3.1 ± 1.0) × 10⁻⁵"),
+        (0.0, 0.0, "J", "0 J"),
+        (0.2, float("nan"), "", "0.2 ± ?"),
+        (None, None, "", "–"),
+        (float("inf"), 1.0, "", "–"),
+    ],
+)
+def test_numbers_are_rounded_to_their_error(value, stderr, unit, words):
+    assert page.number({"value": value, "stderr": stderr, "unit": unit}) == words
+
+
+def test_profile_goes_through_the_object():
+    truth = np.ones((9, 9))
+    assert profile_row(truth) == 4
+    truth[7, 2:5] = 0.5
+    truth[6, 2] = 0.5
+    assert profile_row(truth) == 7
+    truth[4, 0] = 0.5
+    assert profile_row(truth) == 4
