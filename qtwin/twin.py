@@ -16,6 +16,7 @@ from qtwin.estimator import direct, ghost, twin_beams
 from qtwin.estimator.linear import Calibration, Records, thin
 from qtwin.estimator.setting import Setting
 from qtwin.optics import FarField
+from qtwin.scene import AbstractScene
 from qtwin.source import SPDC
 from qtwin.tissue import LightPath, Slab, Walk, walk
 from qtwin.tissue.light_path import Images
@@ -52,7 +53,7 @@ class Twin(Element):
 
     source: SPDC
     optics: FarField
-    scene: Element
+    scene: AbstractScene
     tissue: Slab
     camera: Camera
     detector: SinglePhoton
@@ -111,8 +112,7 @@ class Twin(Element):
     def ensemble(self, expectation: Expectation, exposures: int, *, key) -> dict:
         """Independent exposures by thinning: protocol -> counts (x, y), each [exposures, n, n]."""
         return {
-            name: thin(getattr(expectation, name), exposures, key=stream(key, f"ensemble {name}"))
-            for name in PROTOCOLS
+            name: thin(getattr(expectation, name), exposures, key=stream(key, f"ensemble {name}")) for name in PROTOCOLS
         }
 
     def sample(self, photons=2000.0, *, key) -> Sampled:
@@ -120,11 +120,9 @@ class Twin(Element):
         setting = self.setting(jnp.asarray(photons, self.source.waist.dtype))
         path, idler = self.path(), self.path().idler_image()
         pairs = int(np.random.default_rng(_seed(key, "number of pairs")).poisson(float(setting.incident)))
-        parts = []
-        for first in range(0, max(pairs, 1), CHUNK):
-            part = path.sample(min(CHUNK, 1 << max(pairs - 1, 0).bit_length()), key=stream(key, f"chunk {first}"))
-            parts.append(jax.tree.map(lambda a, n=min(CHUNK, pairs - first): np.asarray(a)[:n], part))
-        exposure = jax.tree.map(lambda *a: jnp.asarray(np.concatenate(a)), *parts)
+        size = min(CHUNK, 1 << max(pairs - 1, 0).bit_length())
+        parts = [path.sample(size, key=stream(key, f"chunk {i}")) for i in range(-(-max(pairs, 1) // size))]
+        exposure = jax.tree.map(lambda *a: jnp.asarray(np.concatenate(a)[:pairs]), *parts)
         args = (exposure, setting, self.optics, self.camera)
         x, y = twin_beams.record(*args, key=stream(key, "camera"))
         more = twin_beams.noise(idler, setting, self.optics, self.camera, key=stream(key, "camera noise"))

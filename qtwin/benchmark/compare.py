@@ -30,11 +30,15 @@ def _assemble(source, reference, optics, scene, tissue, detector, camera, correl
     if not isinstance(reference, Coherent):
         raise UserError("reference: the opponent is coherent light; accepted is source@reference=coherent")
     if not isinstance(detector, SinglePhoton):
-        raise UserError("detector: a camera stamps no times; accepted here is a single-photon device, cameras go to detector@camera")
+        raise UserError(
+            "detector: a camera stamps no times; accepted here is a single-photon device, cameras go to detector@camera"
+        )
     if not isinstance(camera, Camera):
         raise UserError("camera: a single-photon device is no camera; accepted is detector@camera=pixis_400br")
     if abs(float(reference.wavelength) / float(source.signal_wavelength) - 1) > 1e-6:
-        raise FieldError("reference.wavelength", "the opponent must have the signal's wavelength: it sees the same tissue")
+        raise FieldError(
+            "reference.wavelength", "the opponent must have the signal's wavelength: it sees the same tissue"
+        )
     return Twin(source, optics, scene, tissue, camera, detector, correlation)
 
 
@@ -124,13 +128,15 @@ def compare(
     sampled = twin.sample(settings.photons, key=stream(key, "carried"))
     check: Check = carried_check(twin, sampled, expectation, blocks, weights, settings.protocols)
     light = fates(twin.tissue, walk, float(optics.numerical_aperture))
-    return Comparison(twin, settings, expectation, blocks, light, truth, outcomes, tuple(versus), sampled, check, walk.photons)
+    return Comparison(
+        twin, settings, expectation, blocks, light, truth, outcomes, tuple(versus), sampled, check, walk.photons
+    )
 
 
 def _fits(twin: Twin, settings: Settings, arms: int):
     """Refuse what the memory limit cannot hold, before anything is computed."""
     n2 = twin.optics.pixels**2
-    need = 8 * n2 * (arms * 4 * settings.exposures + 11 * settings.exposures + 33 * 25)
+    need = 8.0 * n2 * (arms * 4 * settings.exposures + 11 * settings.exposures + 33 * 25)
     pairs = settings.photons * n2 / float(twin.optics.field_fraction(twin.source))
     need += 8 * 16 * pairs  # the carried exposure: positions and times of every pair
     if need > settings.memory_limit:
@@ -184,9 +190,9 @@ def _shared_errors(twin, arms, outside, photons, budgets, weights, spreads, trut
     for arm in arms:
         both = jax.jit(
             jax.vmap(
-                lambda images, arm=arm: (
-                    lambda law: (mean(*law), variance(*law))
-                )(arm.law(twin, images, photons * budgets[arm.name]))
+                lambda images, arm=arm: (lambda law: (mean(*law), variance(*law)))(
+                    arm.law(twin, images, photons * budgets[arm.name])
+                )
             )
         )(outside)
         moments[arm.name] = tuple(np.asarray(a) for a in both)

@@ -20,7 +20,11 @@ PLANCK_C = 6.62607015e-34 * 299792458.0  # J m
 
 def figure(value, stderr, unit: str = "") -> dict:
     """One figure of the result."""
-    return {"value": None if value is None else float(value), "stderr": None if stderr is None else float(stderr), "unit": unit}
+    return {
+        "value": None if value is None else float(value),
+        "stderr": None if stderr is None else float(stderr),
+        "unit": unit,
+    }
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ class Comparison:
                 "cnr": figure(q.cnr, e.cnr),
                 "ssim": figure(q.ssim, e.ssim),
             }
-        versus = {}
+        versus: dict[str, dict] = {}
         for v in self.versus:
             versus.setdefault(v.arm, {})[v.opponent] = figure(v.interval.value, v.interval.stderr) | {
                 "low": float(v.interval.low),
@@ -175,7 +179,9 @@ class Comparison:
         return {
             "coincidences_per_exposure": figure(total, (total - accidental) * relative),
             "accidentals_per_exposure": figure(accidental, accidental * relative),
-            "car": figure(total / accidental, (total / accidental - 1) * relative) if accidental > 0 else figure(None, None),
+            "car": figure(total / accidental, (total / accidental - 1) * relative)
+            if accidental > 0
+            else figure(None, None),
             "bucket_dead_time_loss": figure(1 - live, (1 - live) * relative * (rate > 0)),
         }
 
@@ -183,7 +189,7 @@ class Comparison:
         """Name -> (array, dimensions, unit, coordinates)."""
         centres = np.asarray(self.twin.optics.centres())
         coords = {"y": (centres, "m"), "x": (centres, "m")}
-        out = {"object": (self.truth, ("y", "x"), "1", coords)}
+        out: dict[str, tuple] = {"object": (self.truth, ("y", "x"), "1", coords)}
         for name, o in self.outcomes.items():
             key = name.replace(", ", "/").replace(" ", "_").replace("-", "_")
             shots = coords | {"exposure": (np.arange(len(o.estimates), dtype=float), "1")}
@@ -195,7 +201,7 @@ class Comparison:
         return out
 
     def verdicts(self) -> dict:
-        out = {}
+        out: dict[str, dict[str, str]] = {}
         for v in self.versus:
             out.setdefault(v.arm, {})[v.opponent] = v.verdict
         return out
@@ -210,8 +216,9 @@ class Comparison:
     def table(self) -> str:
         """The arms with their ledgers, then every comparison with its interval and verdict."""
         figures = self.figures()
-        head = f"{'arm':<30}{'incident':>10}{'absorbed':>16}{'detected':>20}{'time':>9}{'SNR':>14}{'CNR':>16}{'SSIM':>15}"
-        lines = [head, "-" * len(head)]
+        words = ("incident", "absorbed", "detected", "time", "SNR", "CNR", "SSIM")
+        head = "".join(f"{word:>{width}}" for word, width in zip(words, (10, 16, 20, 9, 14, 16, 15), strict=True))
+        lines = [f"{'arm':<30}{head}", "-" * (30 + len(head))]
         for name, f in figures["arms"].items():
             lines.append(
                 f"{name:<30}{f['photons_incident']['value']:>10.3g}{_pm(f['photons_absorbed'], 2):>16}"
@@ -220,25 +227,31 @@ class Comparison:
             )
         matched = "incident on the sample" if self.settings.match == "incident" else "detected"
         head = f"{'quantum arm':<30}{'against':<30}{'advantage':>17}{'95 % interval':>17}{'expected':>16}  verdict"
-        lines += ["", f"advantage = photons {matched} that coherent light needs / that the quantum arm needs, for equal variance"]
-        lines += [head, "-" * (len(head) + 20)]
+        lines += ["", f"advantage = photons {matched} that coherent light needs over those that the quantum arm needs,"]
+        lines += ["for equal variance of the transmission per superpixel at equal mean image", head]
+        lines += ["-" * (len(head) + 20)]
         for v in self.versus:
             i = v.interval
             lines.append(
-                f"{v.arm:<30}{v.opponent:<30}{_pm(figure(i.value, i.stderr), 4):>17}{f'{i.low:.3f} .. {i.high:.3f}':>17}"
-                f"{_pm(figure(v.expected, v.expected_stderr), 4):>16}  {v.verdict}"
+                f"{v.arm:<30}{v.opponent:<30}{_pm(figure(i.value, i.stderr), 4):>17}"
+                f"{f'{i.low:.3f} .. {i.high:.3f}':>17}{_pm(figure(v.expected, v.expected_stderr), 4):>16}  {v.verdict}"
             )
-        t = figures["tissue"]
-        lines += [
-            "",
-            f"tissue: ballistic {_pm(t['ballistic_fraction'], 3)}, accepted by NA {float(self.twin.optics.numerical_aperture):.2g}: "
-            f"{_pm(t['accepted_fraction'], 4)}, of that {_pm(t['point_spread_within_own_superpixel'], 3)} in its own superpixel, "
-            f"point spread {show(t['point_spread_rms']['value'], 'm', 3)} rms",
-        ]
-        worst = max(self.check.z.items(), key=lambda item: abs(item[1]))
-        lines.append(f"one exposure carried photon by photon agrees: largest |z| {abs(worst[1]):.2f} of {len(self.check.z)} ({worst[0]})"
-                     if abs(worst[1]) < 4 else f"WARNING: the exposure carried photon by photon disagrees: z = {worst[1]:.1f} ({worst[0]})")
-        return "\n".join(lines)
+        return "\n".join([*lines, "", self._tissue_line(figures["tissue"]), self._check_line()])
+
+    def _tissue_line(self, t: dict) -> str:
+        aperture = float(self.twin.optics.numerical_aperture)
+        return (
+            f"tissue: ballistic {_pm(t['ballistic_fraction'], 3)}, accepted by NA {aperture:.2g}: "
+            f"{_pm(t['accepted_fraction'], 4)}, of that {_pm(t['point_spread_within_own_superpixel'], 3)} in its own "
+            f"superpixel, point spread {show(t['point_spread_rms']['value'], 'm', 3)} rms"
+        )
+
+    def _check_line(self) -> str:
+        name, z = max(self.check.z.items(), key=lambda item: abs(item[1]))
+        if abs(z) < 4:
+            count = len(self.check.z)
+            return f"an exposure carried photon by photon agrees: largest |z| {abs(z):.2f} of {count} ({name})"
+        return f"WARNING: the exposure carried photon by photon disagrees: z = {z:.1f} ({name})"
 
 
 def _pm(f: dict, digits: int) -> str:

@@ -83,7 +83,9 @@ def param(unit: str, support: Support, doc: str, default=MISSING, per_layer: boo
     ``per_layer``: a list of values is accepted too, one for each layer.
     """
     extra = {} if default is MISSING else {"default": default}
-    return eqx.field(metadata={"unit": unit, "support": support, "doc": doc, "convert": _converter(unit, per_layer)}, **extra)
+    return eqx.field(
+        metadata={"unit": unit, "support": support, "doc": doc, "convert": _converter(unit, per_layer)}, **extra
+    )
 
 
 def static(doc: str, default=MISSING):

@@ -26,7 +26,7 @@ class Sensitivity(NamedTuple):
 def field(twin: Twin, path: str) -> jax.Array:
     """The traced parameter at a dotted path, such as 'tissue.mu_s'. UserError names what exists."""
     *places, name = path.split(".")
-    element = twin
+    element: Element | None = twin
     for place in places:
         element = getattr(element, place, None)
     if not isinstance(element, Element) or name not in parameters(element):

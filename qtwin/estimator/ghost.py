@@ -34,7 +34,9 @@ class Clicks(NamedTuple):
     live_bucket: jax.Array  # []
 
 
-def clicks(accepted, ghost, idler, setting: Setting, optics: FarField, device: SinglePhoton, gate: Coincidence) -> Clicks:
+def clicks(
+    accepted, ghost, idler, setting: Setting, optics: FarField, device: SinglePhoton, gate: Coincidence
+) -> Clicks:
     """Means for light ``accepted`` in the bucket and ``ghost`` [n, n] of it heralded per superpixel.
 
     Coincidences scale by both live fractions (cw light). An array click meets an unrelated bucket click with
@@ -88,7 +90,9 @@ def calibration(
     return Calibration(now.chance * now.array, now.array, gain, jnp.broadcast_to(factor, gain.shape))
 
 
-def record(exposure: Exposure, idler, setting: Setting, optics: FarField, device: SinglePhoton, gate: Coincidence, *, key):
+def record(
+    exposure: Exposure, idler, setting: Setting, optics: FarField, device: SinglePhoton, gate: Coincidence, *, key
+):
     """One exposure, click by click: coincidences x and array clicks y [n, n], and bucket clicks.
 
     Pairs are created at uniform times (cw), every click has its jitter, dead times are applied to the tags in
@@ -99,9 +103,7 @@ def record(exposure: Exposure, idler, setting: Setting, optics: FarField, device
     rng = np.random.default_rng(np.asarray(jax.random.key_data(stream(key, "clicks"))))
     born = rng.integers(0, span, pairs)
     jitter = float(device.jitter) * 1e12 / 2.354820045
-    heard = np.asarray(exposure.seen) & (
-        rng.random(pairs) < float(device.efficiency * optics.collection_transmission)
-    )
+    heard = np.asarray(exposure.seen) & (rng.random(pairs) < float(device.efficiency * optics.collection_transmission))
     row, column, inside = pixel_of(exposure.idler, optics)
     caught = inside & (rng.random(pairs) < float(device.efficiency * optics.idler_transmission))
     n = optics.pixels
@@ -114,14 +116,14 @@ def record(exposure: Exposure, idler, setting: Setting, optics: FarField, device
         when = np.concatenate([times, rng.integers(0, span, extra.sum())])
         order = np.lexsort((when, where))
         when, where = when[order], where[order]
-        live = alive(when, where, int(round(float(device.dead_time) * 1e12)))
+        live = alive(when, where, round(float(device.dead_time) * 1e12))
         when, where = when[live], where[live]
         return when + np.rint(rng.normal(0, jitter, len(when))).astype(np.int64), where
 
     unpaired = float(device.efficiency * optics.idler_transmission * (setting.emitted - setting.incident))
     bucket, _ = tags(born[heard], np.zeros(heard.sum(), np.int64), np.array([dark]))
     when, where = tags(born[caught], (row * n + column)[caught], unpaired * np.asarray(idler).ravel() + dark)
-    hits = count(when, np.sort(bucket), int(round(float(gate.window) * 1e12)))
+    hits = count(when, np.sort(bucket), round(float(gate.window) * 1e12))
     x = np.bincount(where, weights=hits, minlength=n * n).reshape(n, n)
     y = np.bincount(where, minlength=n * n).reshape(n, n)
     return x, y, len(bucket)

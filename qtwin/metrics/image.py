@@ -9,7 +9,7 @@ from skimage.metrics import structural_similarity
 class Quality(NamedTuple):
     """Figures of one exposure; None where the object has no contrast to speak of."""
 
-    snr: float  # mean transmission over pooled standard deviation, per superpixel and exposure
+    snr: float | None  # mean transmission over pooled standard deviation, per superpixel and exposure
     cnr: float | None  # (T_out - T_in)/sqrt(var_out + var_in), per superpixel and exposure
     ssim: float | None  # structural similarity of the mean image with the object
 
@@ -21,9 +21,10 @@ def object_mask(truth: np.ndarray) -> np.ndarray | None:
 
 
 def quality(mean: np.ndarray, variance: np.ndarray, truth: np.ndarray) -> Quality:
-    """SNR, CNR and SSIM (Wang et al., IEEE Trans. Image Process. 13, 600
+    """SNR, CNR and SSIM of a mean image [n, n] and the variance of one exposure.
 
-    (2004), Gaussian window of std 1.5, data range that of the object) of a mean image [n, n] and the variance of one exposure.
+    SSIM: Wang et al., IEEE Trans. Image Process. 13, 600 (2004), Gaussian window of std 1.5 superpixels, data range
+    that of the object; images of fewer than 11 superpixels a side have none.
     """
     snr = float(mean.mean() / np.sqrt(variance.mean()))
     mask = object_mask(truth)

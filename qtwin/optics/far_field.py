@@ -38,10 +38,8 @@ class FarField(Element):
         """Refuse beams that meet the sample far from normal incidence."""
         angle = source.waist / (2 * self.focal_length)
         if is_concrete(angle) and angle > 0.05:
-            raise FieldError(
-                "focal_length",
-                f"the beam meets the sample with angles of std {float(angle):.3g} rad (waist / 2f), accepted is up to 0.05",
-            )
+            met = f"angles of std {float(angle):.3g} rad on the sample (waist / 2f)"
+            raise FieldError("focal_length", f"gives {met}, accepted is up to 0.05 rad")
 
     def scale(self, source: SPDC):
         """m of position per rad/m of the signal's transverse wave vector."""

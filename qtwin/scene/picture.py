@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from qtwin.core.errors import FieldError
-from qtwin.core.params import Element, fraction, param, positive
+from qtwin.core.params import fraction, param, positive
+from qtwin.scene.abstract import AbstractScene
 from qtwin.scene.grid import Grid
 from qtwin.scene.targets import cell_side, overlap
 
@@ -287,7 +288,7 @@ def _optional(field):
     return eqx.field(default=None, metadata=metadata)
 
 
-class Picture(Element):
+class Picture(AbstractScene):
     """T = low + (high - low) * v, v: lightness of a picture, 0 for black and 1 for white (``read_picture``).
 
     The picture is centred on the axis, its first row on top (smallest y). A cell takes the mean of what

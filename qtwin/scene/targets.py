@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from qtwin.core.errors import FieldError
-from qtwin.core.params import Element, fraction, is_concrete, param, positive, real, static
+from qtwin.core.params import fraction, is_concrete, param, positive, real, static
 from qtwin.core.units import show
+from qtwin.scene.abstract import AbstractScene
 from qtwin.scene.grid import Grid
 
 GROUPS = range(-2, 10)  # of the standard
@@ -33,7 +34,7 @@ def overlap(low, high, cells: int):
     return jnp.maximum(jnp.minimum(high[:, None], edge + 1) - jnp.maximum(low[:, None], edge), 0)
 
 
-class Lesion(Element):
+class Lesion(AbstractScene):
     """T = 1 - absorption * clip(1/2 + (R - r)/cell, 0, 1): a disc whose edge is one cell wide.
 
     R = diameter/2, r: distance of the cell centre from (x, y). The ramp covers pi (R^2 + cell^2/12), so
@@ -88,7 +89,7 @@ def usaf_needs(group: int) -> tuple[float, float]:
     return float(2 * edges[:, [1, 3]].max()), bar_width(group, 6) / 2
 
 
-class USAF1951(Element):
+class USAF1951(AbstractScene):
     """Six elements of one group of MIL-STD-150A: f = 2^(group + (element - 1)/6) line pairs per mm.
 
     T = 1 - absorption * (part of the cell covered by bars), from the exact overlap of rectangles; the
@@ -129,7 +130,7 @@ class USAF1951(Element):
             )
 
 
-class SiemensStar(Element):
+class SiemensStar(AbstractScene):
     """Absorbing spokes of angle pi/spokes and equal gaps inside a disc; a spoke is centred on the +x axis.
 
     T = 1 - absorption * clip(1/2 + d/cell, 0, 1) * clip(1/2 + (R - r)/cell, 0, 1), d: arc to the nearest

@@ -35,10 +35,8 @@ class SPDC(Element):
         if isinstance(self.signal_wavelength, jax.core.Tracer) or isinstance(self.pump_wavelength, jax.core.Tracer):
             return
         if self.signal_wavelength <= self.pump_wavelength:
-            raise FieldError(
-                "signal_wavelength",
-                f"got {float(self.signal_wavelength):g} m, accepted is longer than the pump ({float(self.pump_wavelength):g} m)",
-            )
+            given, pump = float(self.signal_wavelength), float(self.pump_wavelength)
+            raise FieldError("signal_wavelength", f"got {given:g} m, accepted is longer than the pump's {pump:g} m")
         longest = max(float(self.signal_wavelength), float(self.idler_wavelength()))
         if not (0.22e-6 <= float(self.pump_wavelength) and longest <= 1.06e-6):
             raise FieldError("signal_wavelength", "Kato's Sellmeier equation of BBO holds from 0.22 to 1.06 um")

@@ -17,6 +17,7 @@ from jax.scipy.special import erf, ndtri
 from qtwin.core.params import Element
 from qtwin.core.random import stream, words
 from qtwin.optics import FarField
+from qtwin.scene import AbstractScene
 from qtwin.scene.grid import Grid, look_up, padded
 from qtwin.source import SPDC
 from qtwin.tissue.paths import Paths, carry, unpack
@@ -237,7 +238,7 @@ class LightPath(Element):
 
     source: SPDC
     optics: FarField
-    scene: Element
+    scene: AbstractScene
     tissue: Slab
 
     def check(self):

@@ -76,7 +76,9 @@ def _launch(state: _Flight, where, photon, slot, start) -> _Flight:
     def fresh(a, value=0):
         return jnp.where(where, jnp.asarray(value, a.dtype), a)
 
-    paths = jax.tree.map(fresh, state.paths)._replace(boost=fresh(state.paths.boost, 1), clear=fresh(state.paths.clear, 1))
+    paths = jax.tree.map(fresh, state.paths)._replace(
+        boost=fresh(state.paths.boost, 1), clear=fresh(state.paths.clear, 1)
+    )
     u = (fresh(state.u[0]), fresh(state.u[1]), fresh(state.u[2], 1))
     return _Flight(
         fresh(state.z),
@@ -117,8 +119,9 @@ def _event(state: _Flight, medium: Medium, words, grid: Grid | None, object_laye
         return out
 
     p, (ux, uy, uz), layer = state.paths, state.u, state.layer
-    b0, b1 = threefry(*words, state.photon, state.event * jnp.uint32(2))
-    b2, b3 = threefry(*words, state.photon, state.event * jnp.uint32(2) + jnp.uint32(1))
+    k0, k1 = words
+    b0, b1 = threefry(k0, k1, state.photon, state.event * jnp.uint32(2))
+    b2, b3 = threefry(k0, k1, state.photon, state.event * jnp.uint32(2) + jnp.uint32(1))
     mu_s, g, n_here = pick(medium.mu_s, layer), pick(medium.g, layer), pick(medium.n, layer + 1)
     down = uz > 0
     face = jnp.where(down, pick(medium.bottom, layer), pick(medium.top, layer))

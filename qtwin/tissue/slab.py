@@ -46,7 +46,7 @@ class Slab(Element):
             value = jnp.atleast_1d(getattr(self, name))
             if value.shape[-1] not in (1, count):
                 raise FieldError(name, f"got {value.shape[-1]} values for {count} layers, accepted is 1 or {count}")
-            object.__setattr__(self, name, jnp.broadcast_to(value, value.shape[:-1] + (count,)))
+            object.__setattr__(self, name, jnp.broadcast_to(value, (*value.shape[:-1], count)))
         if self.depth.ndim and self.depth.shape[-1:] == (1,):
             object.__setattr__(self, "depth", self.depth[..., 0])
         if not (is_concrete(thickness) and is_concrete(self.depth)):

@@ -123,9 +123,8 @@ def walk(slab: Slab, *, key, photons: int, aperture: float = 1.0, memory_limit: 
     total = rounded(photons)
     need = memory(total, sublayers)
     if need > memory_limit:
-        raise UserError(
-            f"walk.photons: {photons} photons need {need / 2**30:.2f} GiB, memory_limit is {memory_limit / 2**30:.2f} GiB"
-        )
+        limit = f"memory_limit is {memory_limit / 2**30:.2f} GiB"
+        raise UserError(f"walk.photons: {photons} photons need {need / 2**30:.2f} GiB, {limit}")
     medium, seed = medium_of(layers), words(key)
     numbers = np.arange(total, dtype=np.uint32)
     per_block = total // BLOCKS
