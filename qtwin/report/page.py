@@ -281,7 +281,7 @@ def _question(comparison: Comparison) -> str:
     items = {
         "Source": told(
             "photon pairs from {crystal_length} of BBO, pumped at {pump_wavelength} with {pump_power}; signal at "
-            "{signal_wavelength} behind a filter of {bandwidth}; opponent: coherent light of equal wavelength and shape",
+            "{signal_wavelength} behind a filter of {bandwidth}; opponent: coherent light of its wavelength and shape",
             t.source,
         ),
         "Object": f"{type(t.scene).__name__}; {listed(t.scene)}",
