@@ -4,6 +4,7 @@ Colours are those of Okabe and Ito (2008), told apart by colour-blind readers; m
 """
 
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -20,7 +21,7 @@ from qtwin.tissue.walk import BLOCKS
 BLUE, ORANGE, GREY, BLACK = "#0072B2", "#D55E00", "#777777", "#1a1a1a"
 VERDICT_COLOURS = {"quantum wins": BLUE, "classical wins": ORANGE}
 WIDTH, DPI = 11.0, 140  # inches; wide enough that 10 pt is read at first sight
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 11,
     "axes.titlesize": 11,
     "axes.spines.top": False,
@@ -141,11 +142,11 @@ def advantage(comparison: Comparison) -> Figure:
     ax.axvspan(1, high, color=BLUE, alpha=0.07, lw=0)
     ax.axvline(1, color=BLACK, lw=1.2)
     for v, y in zip(versus, position, strict=True):
-        i, colour = v.interval, VERDICT_COLOURS.get(v.verdict, GREY)
-        ax.plot([max(i.low, low), min(i.high, high)], [y, y], color=colour, lw=3.5, solid_capstyle="butt")
-        ax.plot([i.value], [y], "o", color=colour, ms=8, zorder=3)
+        at, colour = v.interval, VERDICT_COLOURS.get(v.verdict, GREY)
+        ax.plot([max(at.low, low), min(at.high, high)], [y, y], color=colour, lw=3.5, solid_capstyle="butt")
+        ax.plot([at.value], [y], "o", color=colour, ms=8, zorder=3)
         ax.plot([v.expected], [y], "D", mfc="none", mec=BLACK, mew=1.3, ms=9, zorder=4)
-        text = f"{i.value:.3g}  ({i.low:.3g} to {i.high:.3g})   {v.verdict}"
+        text = f"{at.value:.3g}  ({at.low:.3g} to {at.high:.3g})   {v.verdict}"
         ax.text(1.015, y, text, transform=ax.get_yaxis_transform(), va="center", color=colour)
     ax.set_yticks(position, labels, linespacing=1.05)
     ax.tick_params(axis="y", length=0)
@@ -159,7 +160,11 @@ def advantage(comparison: Comparison) -> Figure:
         ("◀ coherent light is better", -6, "right", ORANGE),
         ("quantum light is better ▶", 6, "left", BLUE),
     ):
-        beside = {"xycoords": ax.get_xaxis_transform(), "textcoords": "offset points", "xytext": (shift, 4)}
+        beside: dict[str, Any] = {
+            "xycoords": ax.get_xaxis_transform(),
+            "textcoords": "offset points",
+            "xytext": (shift, 4),
+        }
         ax.annotate(words, (1, 1), **beside, ha=align, va="bottom", color=colour)
     handles = [
         ax.plot([], [], "o-", color=GREY, lw=3.5, ms=8, label="drawn exposures, 95 % interval")[0],
@@ -198,7 +203,7 @@ def _profile(ax: Axes, comparison: Comparison, names, centres, step, row):
     for name, colour, marker, side in zip(names, (BLUE, ORANGE), "os", (-0.13, 0.13), strict=True):
         o = comparison.outcomes[name]
         mean, error = o.image[row], o.noise[row] / shots
-        fmt = {"fmt": marker, "ms": 4.5, "lw": 1.3, "color": colour}
+        fmt: dict[str, Any] = {"fmt": marker, "ms": 4.5, "lw": 1.3, "color": colour}
         ax.errorbar(centres + side * step, mean, error, label=f"{name}, mean of {len(o.estimates)} exposures", **fmt)
         ax.plot(centres, o.expected[row], "--", color=colour, lw=1)
         seen += [mean - error, mean + error]
@@ -222,15 +227,15 @@ def point_spread(comparison: Comparison) -> Figure:
         lines.append(("heralded image", blocks.spread_ghost, BLUE, "s"))
     lowest = 1.0
     for label, spread, colour, marker in lines:
-        spread = np.asarray(spread, float)
-        reach = spread.shape[1] // 2
-        share = spread[:, reach, :] / accepted
+        kernel = np.asarray(spread, float)
+        reach = kernel.shape[1] // 2
+        share = kernel[:, reach, :] / accepted
         mean, error = share.mean(axis=0), share.std(axis=0, ddof=1) / np.sqrt(BLOCKS)
         x = np.arange(-reach, reach + 1)
         mean = np.where(mean > 0, mean, np.nan)  # nothing there: no point, and no line across
         lowest = min(lowest, np.nanmin(mean))
         down = np.minimum(error, 0.9 * mean)  # a bar to zero has no place on a log axis
-        style = {"fmt": f"{marker}-", "color": colour, "ms": 6, "lw": 1.2, "capsize": 3, "label": label}
+        style: dict[str, Any] = {"fmt": f"{marker}-", "color": colour, "ms": 6, "lw": 1.2, "capsize": 3, "label": label}
         ax.errorbar(x, mean, np.stack([down, np.where(mean > 0, error, np.nan)]), **style)
         ax.set_xlim(-reach - 0.4, reach + 0.4)
     ax.set_yscale("log")
@@ -278,14 +283,15 @@ CAPTIONS = {
 
 def draw(comparison: Comparison) -> dict[str, dict[str, bytes]]:
     """Name -> {"png": bytes, "svg": bytes} of every figure."""
-    drawn = {}
+    kinds: dict[str, dict[str, Any]] = {"png": {}, "svg": {"metadata": {"Date": None}}}
+    drawn: dict[str, dict[str, bytes]] = {}
     with rc_context(STYLE):
         for name, make in FIGURES.items():
             fig = make(comparison)
             fig.draw_without_rendering()
             fig.set_layout_engine("none")  # keep the places: laying out takes longer than drawing
             drawn[name] = {}
-            for kind, date in (("png", {}), ("svg", {"metadata": {"Date": None}})):
+            for kind, date in kinds.items():
                 with BytesIO() as file:
                     fig.savefig(file, format=kind, facecolor="white", **date)
                     drawn[name][kind] = file.getvalue()

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from math import floor, isfinite, log10
 from pathlib import Path
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -100,7 +101,7 @@ figure,tr,.answer{break-inside:avoid}}
 # --- numbers -----------------------------------------------------------------------------------------------------
 
 
-def _known(x) -> bool:
+def _known(x: float | None) -> TypeGuard[float]:
     return x is not None and isfinite(x)
 
 
@@ -128,7 +129,7 @@ def number(leaf: Mapping) -> str:
     return f"({text}){tail}" if tail.startswith(" ×") else text + tail
 
 
-def percent(leaf: Mapping) -> str:
+def percent(leaf: Mapping[str, Any]) -> str:
     scaled = {k: 100 * leaf[k] if _known(leaf[k]) else leaf[k] for k in ("value", "stderr")}
     text = number(scaled)
     return f"({text}) %" if "±" in text else f"{text} %"
