@@ -12,7 +12,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from qtwin.benchmark.job import finished, run
+from qtwin.job import finished, run
 from qtwin.core.explain import explain
 
 log = logging.getLogger("qtwin")

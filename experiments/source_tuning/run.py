@@ -25,7 +25,7 @@ from qtwin.tissue.light_path import Images
 from qtwin.twin import Twin, twin_from
 
 FREE = ("source.pump_power", "source.crystal_length")
-STEPS, RATE = 40, 0.25
+STEPS = 12
 
 
 def information(twin: Twin, images: Images, incident) -> jax.Array:
@@ -58,17 +58,22 @@ def main(overrides):
         images = jax.tree.map(lambda a: jnp.mean(a, axis=0), twin.blocks(walk))
         return -information(twin, images, incident)
 
-    step_of = jax.jit(jax.value_and_grad(loss))
+    optimiser = optax.lbfgs()
+
+    @jax.jit
+    def step(free, state):
+        value, gradient = optax.value_and_grad_from_state(loss)(free, state=state)
+        change, state = optimiser.update(gradient, state, free, value=value, grad=gradient, value_fn=loss)
+        return optax.apply_updates(free, change), state, value
+
     free = jnp.stack([support.free(field(start, path)) for path, support in zip(FREE, supports, strict=True)])
-    optimiser = optax.adam(optax.cosine_decay_schedule(RATE, STEPS))
     state, trace = optimiser.init(free), []
     for _ in range(STEPS):
-        value, gradient = step_of(free)
-        trace.append([*np.exp(np.asarray(free)), -float(value)])
-        change, state = optimiser.update(gradient, state)
-        free = optax.apply_updates(free, change)
+        before = free
+        free, state, value = step(free, state)
+        trace.append([*np.exp(np.asarray(before)), -float(value)])
     best = twin_at(free)
-    found = -float(step_of(free)[0])
+    found = -float(loss(free))
     trace.append([*np.exp(np.asarray(free)), found])
 
     # the scan: the objective on a grid fixed beforehand, computed without any gradient

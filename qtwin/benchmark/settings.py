@@ -70,7 +70,7 @@ class Settings:
             raise UserError(f"estimator.protocols: got {protocols!r}, accepted is a list of names of protocols")
         return cls(
             photons=float(photons),
-            exposures=_whole("budget.exposures", budget["exposures"], 2),
+            exposures=_whole("budget.exposures", budget["exposures"], 3),
             match=match,
             walk_photons=_whole("walk.photons", walk["photons"], 1, 1e8),
             seed=_whole("seed", cfg.get("seed"), 0, 2**63 - 1),

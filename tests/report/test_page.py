@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from qtwin.benchmark.compare import compare
-from qtwin.benchmark.job import elements
+from qtwin.job import elements
 from qtwin.benchmark.settings import Settings
 from qtwin.core.config import compose, plain
 from qtwin.io.results import config_hash, versions, write_result

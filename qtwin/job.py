@@ -4,17 +4,18 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
+from qtwin.benchmark.compare import compare
 from qtwin.benchmark.settings import Settings
 from qtwin.core.config import build, check_targets, plain
 from qtwin.core.errors import UserError
 from qtwin.io.results import RESULT, config_hash, read_result, versions, write_arrays, write_result
 from qtwin.io.tracking import open_tracker
+from qtwin.report import page
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +62,6 @@ def run(cfg: DictConfig, folder: Path) -> float:
     config = plain(cfg)
     settings = Settings.from_config(config)
     twin = elements(config)
-    compare = import_module("qtwin.benchmark.compare").compare
-    page = import_module("qtwin.report.page")
     with closing(open_tracker(config["logger"], folder, config)) as tracker:
 
         def progress(stage: str, **numbers: float) -> None:
