@@ -1,0 +1,192 @@
+"""Every element, the same battery: what is promised of all is tested of all."""
+
+from dataclasses import fields
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qtwin.core.config import build, compose, find_conf, plain
+from qtwin.core.errors import FieldError
+from qtwin.core.params import Element, describe, parameters
+from qtwin.correlation import Coincidence
+from qtwin.design.sensitivity import put
+from qtwin.detector import Camera, SinglePhoton
+from qtwin.optics import FarField
+from qtwin.scene import Lesion
+from qtwin.source import SPDC, Coherent
+from qtwin.tissue import Slab
+from qtwin.twin import twin_from
+
+PUMP = SPDC("405 nm", "790 nm", "1.7 mm", "1.3 mm", "4 mW", 1.9e-12, "7 nm")
+
+
+def light(source):
+    rates = jnp.stack([source.pair_rate() / 1e6, source.gain() * 1e10, source.schmidt_number() / 1e4])
+    return jnp.sum(jnp.log(rates)) + source.photon_width() / 1e5
+
+
+def geometry(optics):
+    c, s = optics.partner(PUMP)
+    return (
+        jnp.log(optics.field_fraction(PUMP)) + c * 1e4 + s * 1e5 + optics.blur(PUMP) * 1e6 + jnp.sum(optics.centres())
+    )
+
+
+def crossing(slab):
+    return jnp.log(slab.ballistic()) + slab.entrance() + slab.apparent_depth() * 1e4
+
+
+# element, a scalar that reads its physics, and the fields that this scalar must depend on
+ELEMENTS = {
+    "spdc": (PUMP, light, {*parameters(PUMP)}),
+    "coherent": (Coherent("810 nm"), lambda c: c.wavelength * 1e6, {"wavelength"}),
+    "far_field": (
+        FarField("90 mm", 0.35, "120 um", 0.9, 0.8, 0.7, pixels=6),
+        lambda o: geometry(o) + o.illumination_transmission * o.collection_transmission * o.idler_transmission,
+        {
+            "focal_length",
+            "numerical_aperture",
+            "pitch",
+            "illumination_transmission",
+            "collection_transmission",
+            "idler_transmission",
+        },
+    ),
+    "lesion": (
+        Lesion("310 um", 0.2, "40 um", "-25 um"),
+        lambda s: jnp.sum(s.grid(8, 4, jnp.asarray(1e-4)).values * jnp.linspace(0.0, 1.0, 1024).reshape(32, 32)),
+        {"diameter", "absorption", "x", "y"},
+    ),
+    "slab": (
+        Slab(["30 um", "50 um"], "47 um", ["3 1/m", "9 1/m"], ["4 1/mm", "7 1/mm"], [0.8, 0.9], [1.35, 1.42]),
+        crossing,
+        {"thickness", "depth", "mu_a", "mu_s", "n"},
+    ),
+    "camera": (
+        Camera(0.9, 4, "2 Hz", 1e5),
+        lambda c: c.mean(100.0, 0.5) + c.read_noise**2,
+        {"efficiency", "read_noise", "dark_rate"},
+    ),
+    "single_photon": (
+        SinglePhoton(0.6, "120 Hz", "30 ns", "200 ps"),
+        lambda d: d.events(1e5, 0.3) * d.live(1e5, 0.3) * 1e-4 + jnp.log(d.jitter),
+        {"efficiency", "dark_rate", "dead_time", "jitter"},
+    ),
+    "coincidence": (
+        Coincidence("0.4 ns"),
+        lambda c: c.capture(jnp.asarray(3e-10), jnp.asarray(2e-10)) + c.accidentals(1e4, 2e4, 1.0),
+        {"window"},
+    ),
+}
+each = pytest.mark.parametrize("name", ELEMENTS)
+
+
+@each
+def test_jit_equals_eager(name):
+    element, read, _ = ELEMENTS[name]
+    np.testing.assert_allclose(jax.jit(read)(element), read(element), rtol=1e-12)
+
+
+@each
+def test_vmap_equals_loop(name):
+    element, read, needs = ELEMENTS[name]
+    field = sorted(needs)[0]
+    leaf = getattr(element, field)
+    scales = jnp.asarray([0.97, 1.0, 1.02])
+    together = jax.vmap(lambda s: read(put_in(element, field, leaf * s)))(scales)
+    one_by_one = [read(put_in(element, field, leaf * s)) for s in scales]
+    np.testing.assert_allclose(together, one_by_one, rtol=1e-12)
+
+
+def put_in(element, field, value):
+    return eqx.tree_at(lambda e: getattr(e, field), element, value)
+
+
+@each
+def test_gradient_equals_finite_difference_in_every_field(name):
+    element, read, needs = ELEMENTS[name]
+    gradient = jax.grad(lambda e: read(e))(element)
+    for field in needs:
+        leaf, slope = getattr(element, field), getattr(gradient, field)
+        for i in range(leaf.size):
+            h = 1e-5 * float(jnp.abs(leaf).max())
+            step = jnp.zeros(leaf.size).at[i].set(h).reshape(leaf.shape)
+            up, down = read(put_in(element, field, leaf + step)), read(put_in(element, field, leaf - step))
+            got, expected = float(slope.ravel()[i]), float(up - down) / (2 * h)
+            assert got != 0, f"{field}: no derivative"
+            np.testing.assert_allclose(got, expected, rtol=2e-5, err_msg=field)
+
+
+@each
+def test_tree_round_trip_and_text(name):
+    element = ELEMENTS[name][0]
+    leaves, tree = jax.tree.flatten(element)
+    again = jax.tree.unflatten(tree, leaves)
+    assert eqx.tree_equal(element, again)
+    text = describe(element)
+    assert all(f.name in text for f in fields(element) if f.metadata.get("unit") is not None)
+
+
+@each
+def test_numbers_are_strong_arrays_of_the_default_float(name):
+    for leaf in jax.tree.leaves(ELEMENTS[name][0]):
+        assert leaf.dtype == jnp.float64 and not leaf.weak_type
+
+
+@each
+def test_every_field_refuses_what_lies_outside_its_support(name):
+    element = ELEMENTS[name][0]
+    values = {f.name: getattr(element, f.name) for f in fields(element) if f.init}
+    for field, declared in parameters(element).items():
+        support = declared.metadata["support"]
+        for bad in (np.nan, np.inf, support.low - 1, support.high + 1):
+            if np.isfinite(bad) or np.isnan(bad) or bad == np.inf:
+                with pytest.raises(FieldError, match=field):
+                    type(element)(**{**values, field: float(bad)})
+
+
+@each
+def test_changing_a_value_does_not_compile_again(name):
+    element, read, needs = ELEMENTS[name]
+    traces = []
+
+    @jax.jit
+    def counted(e):
+        traces.append(1)
+        return read(e)
+
+    field = sorted(needs)[-1]
+    for scale in (1.0, 0.99, 1.01):
+        counted(put_in(element, field, getattr(element, field) * scale))
+    assert len(traces) == 1
+
+
+def options():
+    for path in sorted(find_conf().glob("*/*.yaml")):
+        if path.parent.name not in ("logger", "hydra", "experiment", "estimator"):
+            yield f"{path.parent.name}/{path.stem}"
+
+
+@pytest.mark.parametrize("option", options())
+def test_every_option_builds_and_names_its_sources(option, tmp_path):
+    group, stem = option.split("/")
+    slot = f"{group}@camera" if stem == "pixis_400br" else f"{group}@reference" if stem == "coherent" else group
+    place = {"detector@camera": "camera", "source@reference": "reference"}.get(slot, group)
+    extra = []
+    if stem == "picture":
+        np.save(tmp_path / "object.npy", np.linspace(0, 1, 12).reshape(3, 4))
+        extra = [f"scene.file={tmp_path / 'object.npy'}"]
+    node = plain(compose([f"{slot}={stem}", *extra]))[place]
+    element = build(node, place)
+    assert isinstance(element, Element)
+    given = {key for key in node if key in parameters(element)}
+    named = set(node["reference"])
+    assert "_" in named or given <= named, f"no reference for {given - named}"
+
+
+def test_put_reaches_into_the_twin():
+    twin = twin_from(compose(["optics.pixels=4"]))
+    assert float(put(twin, "tissue.depth", jnp.asarray(1e-5)).tissue.depth) == 1e-5
