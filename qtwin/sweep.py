@@ -12,8 +12,8 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from qtwin.job import finished, run
 from qtwin.core.explain import explain
+from qtwin.job import finished, run
 
 log = logging.getLogger("qtwin")
 ERROR_FILE = "error.txt"

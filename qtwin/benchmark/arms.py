@@ -1,13 +1,54 @@
 """The arms of the benchmark: which light, which record, which estimator, against whom."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import equinox as eqx
 import jax.numpy as jnp
 
-from qtwin.estimator import direct
+from qtwin.detector import SinglePhoton
+from qtwin.estimator import direct, ghost
 from qtwin.estimator.linear import Calibration, Records
 from qtwin.tissue.light_path import Images
 from qtwin.twin import Expectation, Twin
+
+
+class Family(NamedTuple):
+    """Arms of one protocol: quantum name -> estimator, kind of opponent -> name."""
+
+    quantum: dict[str, str]
+    opponents: dict[str, str]
+
+
+FAMILIES = {
+    "twin_beams": Family(
+        {"twin beams, naive": "naive", "twin beams, optimal k": "optimal"},
+        {"same": "coherent, camera", "ideal": "coherent, ideal camera"},
+    ),
+    "ghost": Family(
+        {"heralded, coincidences": "coincidences", "heralded, with idler singles": "ratio"},
+        {
+            "same": "coherent, single-photon array",
+            "gated": "coherent, gated array",
+            "ideal": "coherent, ideal array",
+        },
+    ),
+}
+
+
+def gated(twin: Twin, expectation: Expectation) -> SinglePhoton:
+    """The single-photon device of a pulsed laser, gated as the heralded arm is.
+
+    One gate of the coincidence window per bucket click: as little dark time, and the part of the light that its own
+    jitter leaves inside the gate.
+    """
+    images, setting = expectation.images, expectation.setting
+    light = ghost.accepted_light(images)
+    args = (setting, twin.optics, twin.detector, twin.correlation)
+    open_part = ghost.clicks(light, images.ghost, expectation.idler, *args).chance
+    kept = twin.correlation.capture(twin.detector.jitter, jnp.zeros_like(twin.detector.jitter))
+    values = (twin.detector.dark_rate * jnp.minimum(open_part, 1), twin.detector.efficiency * kept)
+    return eqx.tree_at(lambda d: (d.dark_rate, d.efficiency), twin.detector, values)
 
 
 @dataclass(frozen=True)
@@ -17,7 +58,7 @@ class Arm:
     name: str
     family: str  # the protocol it belongs to, or opposes
     estimator: str  # naive, optimal, coincidences, ratio, direct
-    ideal: bool = False
+    kind: str = "same"  # of a coherent arm: same, gated or ideal detector
     opponents: tuple[str, ...] = ()
 
     @property
@@ -34,15 +75,19 @@ class Arm:
         """Arms with the same key read the same exposures."""
         return self.family if self.quantum else self.name
 
-    def device(self, twin: Twin):
+    def device(self, twin: Twin, expectation: Expectation):
         """Detector of a coherent arm; None is the ideal one."""
-        return None if self.ideal else twin.camera if self.family == "twin_beams" else twin.detector
+        if self.kind == "ideal":
+            return None
+        if self.kind == "gated":
+            return gated(twin, expectation)
+        return twin.camera if self.family == "twin_beams" else twin.detector
 
     def law(self, twin: Twin, images: Images, photons) -> tuple[Records, Calibration]:
         """Moments and calibration at ``photons`` per superpixel and exposure."""
         expectation = twin.moments(images, jnp.asarray(photons, images.direct.dtype))
         if not self.quantum:
-            return direct.expect(images, expectation.setting, twin.optics, self.device(twin))
+            return direct.expect(images, expectation.setting, twin.optics, self.device(twin, expectation))
         return getattr(expectation, self.family), twin.calibration(self.estimator, expectation)
 
     def budget(self, twin: Twin, expectation: Expectation, match: str) -> float:
@@ -50,29 +95,16 @@ class Arm:
         if self.quantum or match == "incident":
             return 1.0
         device = twin.detector if self.family == "ghost" else twin.camera
-        own = 1.0 if self.ideal else float(device.efficiency * twin.optics.collection_transmission)
+        own = 1.0 if self.kind == "ideal" else float(device.efficiency * twin.optics.collection_transmission)
         return float(device.efficiency * twin.optics.collection_transmission) / own
 
 
-FAMILIES = {
-    "twin_beams": (
-        ("twin beams, naive", "naive"),
-        ("twin beams, optimal k", "optimal"),
-        ("coherent, camera", "coherent, ideal camera"),
-    ),
-    "ghost": (
-        ("heralded, coincidences", "coincidences"),
-        ("heralded, with idler singles", "ratio"),
-        ("coherent, single-photon array", "coherent, ideal array"),
-    ),
-}
-
-
 def arms_of(protocols) -> tuple[Arm, ...]:
-    """Quantum arms of every protocol, then its coherent opponents: the same detector, and the ideal one."""
+    """Quantum arms of every protocol, then its coherent opponents."""
     arms = []
-    for family in protocols:
-        *quantum, (same, ideal) = FAMILIES[family]
-        arms += [Arm(name, family, estimator, opponents=(same, ideal)) for name, estimator in quantum]
-        arms += [Arm(same, family, "direct"), Arm(ideal, family, "direct", ideal=True)]
+    for name in protocols:
+        family = FAMILIES[name]
+        against = tuple(family.opponents.values())
+        arms += [Arm(arm, name, estimator, opponents=against) for arm, estimator in family.quantum.items()]
+        arms += [Arm(arm, name, "direct", kind) for kind, arm in family.opponents.items()]
     return tuple(arms)

@@ -122,7 +122,8 @@ def compare(
             walk_error = shared.log_advantage[arm.name, opponent]
             interval = advantage(theirs[0], ours[0], walk_error)
             expected = theirs[1].mean / ours[1].mean
-            versus.append(Versus(arm.name, opponent, interval, float(expected), float(expected * walk_error)))
+            unequal = shared.mismatch[arm.name, opponent]
+            versus.append(Versus(arm.name, opponent, interval, float(expected), float(expected * walk_error), unequal))
 
     progress("carrying one exposure photon by photon", photons=float(expectation.setting.incident))
     sampled = twin.sample(settings.photons, key=stream(key, "carried"))
@@ -179,8 +180,9 @@ def _costs(arm: Arm, opponent: str, outcomes, laws, weights, spreads):
 
 
 class _Shared(NamedTuple):
-    log_advantage: dict
-    quality: dict
+    log_advantage: dict  # (arm, opponent) -> standard error of the log of the advantage
+    mismatch: dict  # (arm, opponent) -> difference of the mean images over their contrast, and its standard error
+    quality: dict  # arm -> standard errors of the figures
 
 
 def _shared_errors(twin, arms, outside, photons, budgets, weights, spreads, truth) -> _Shared:
@@ -188,27 +190,28 @@ def _shared_errors(twin, arms, outside, photons, budgets, weights, spreads, trut
     n = weights.shape[0]
     moments = {}
     for arm in arms:
-        both = jax.jit(
-            jax.vmap(
-                lambda images, arm=arm: (lambda law: (mean(*law), variance(*law)))(
-                    arm.law(twin, images, photons * budgets[arm.name])
-                )
-            )
-        )(outside)
-        moments[arm.name] = tuple(np.asarray(a) for a in both)
-    logs = {}
+
+        def both(images, arm=arm):
+            law = arm.law(twin, images, photons * budgets[arm.name])
+            return mean(*law), variance(*law)
+
+        moments[arm.name] = tuple(np.asarray(a) for a in jax.vmap(both)(outside))
+    logs, mismatch = {}, {}
     for arm in arms:
         for opponent in arm.opponents:
             other = next(a for a in arms if a.name == opponent)
             own, rival = _kernels(arm, other, spreads, n)
-            cost = []
+            cost, seen = [], []
             for name, matrix in ((arm.name, own), (opponent, rival)):
+                seen.append(_smoothed(matrix, moments[name][0]))
                 effect = np.asarray(matrix.multiply(matrix).T @ weights.ravel()).reshape(n, n)
                 cost.append(np.sum(effect * moments[name][1], axis=(1, 2)))
             logs[arm.name, opponent] = float(_jackknife(np.log(cost[1] / cost[0])))
+            unequal = np.std(seen[0] - seen[1], axis=(1, 2)) / np.maximum(np.std(seen[1], axis=(1, 2)), 1e-12)
+            mismatch[arm.name, opponent] = (float(unequal.mean()), float(_jackknife(unequal)))
     figures = {}
     for arm in arms:
         rows = [quality(m, v, truth) for m, v in zip(*moments[arm.name], strict=True)]
         columns = [[getattr(r, f) for r in rows] for f in ("snr", "cnr", "ssim")]
         figures[arm.name] = [None if c[0] is None else float(_jackknife(np.array(c))) for c in columns]
-    return _Shared(logs, figures)
+    return _Shared(logs, mismatch, figures)

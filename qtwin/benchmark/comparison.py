@@ -56,6 +56,7 @@ class Versus:
     interval: Interval  # from the drawn exposures, the walk's error included
     expected: float  # from `expect`
     expected_stderr: float  # the walk's
+    mismatch: tuple[float, float]  # what is left of the difference of the mean images, over their contrast
 
     @property
     def verdict(self) -> str:
@@ -120,6 +121,7 @@ class Comparison:
                 "low": float(v.interval.low),
                 "high": float(v.interval.high),
                 "expected": figure(v.expected, v.expected_stderr),
+                "mean_image_mismatch": figure(*v.mismatch),
             }
         checks = {name: figure(z, 1.0) for name, z in self.check.z.items()}
         return {

@@ -7,6 +7,7 @@ clear object would give, k: how much of the idler's fluctuation is subtracted. D
 subtraction k = 1, the optimum is k = Cov(x, y)/Var(y). What is known is known to both sides.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -84,6 +85,7 @@ def covariance(records: Records, cal: Calibration):
     return jnp.stack(out)
 
 
+@partial(jax.jit, static_argnames="exposures")
 def thin(records: Records, exposures: int, *, key):
     """Independent exposures by thinning: counts x, y [exposures, n, n].
 

@@ -189,8 +189,8 @@ def profiles(comparison: Comparison) -> Figure:
     step = centres[1] - centres[0] if len(centres) > 1 else 1.0
     row = profile_row(comparison.truth)
     for ax, protocol in zip(axes, protocols, strict=True):
-        *quantum, (same, _) = FAMILIES[protocol]
-        _profile(ax, comparison, (quantum[-1][0], same), centres, step, row)
+        family = FAMILIES[protocol]
+        _profile(ax, comparison, (list(family.quantum)[-1], family.opponents["same"]), centres, step, row)
     axes[-1].set_xlabel(f"x / mm, in the row at y = {centres[row]:.3g} mm")
     return fig
 

@@ -138,11 +138,18 @@ def percent(leaf: Mapping[str, Any]) -> str:
 # --- sentences ---------------------------------------------------------------------------------------------------
 
 
+AGAINST = {
+    "same": "on the same detector",
+    "gated": "against an equally gated laser",
+    "ideal": "against an ideal detector",
+}
+
+
 def sentence(versus: Versus, match: str) -> str:
     """Who wins, by how much, how surely. A win is told as the larger need over the smaller."""
     i, photons = versus.interval, "photons on the sample" if match == "incident" else "detected photons"
-    ideal = any(versus.opponent == family[-1][1] for family in FAMILIES.values())
-    against = "against an ideal detector" if ideal else "on the same detector"
+    kinds = {name: kind for family in FAMILIES.values() for kind, name in family.opponents.items()}
+    against = AGAINST[kinds[versus.opponent]]
     if versus.verdict == "no difference at this budget":
         return (
             f"No difference at this budget {against}: for equal noise, “{versus.opponent}” needs between {i.low:.3g} "
@@ -159,8 +166,8 @@ def sentence(versus: Versus, match: str) -> str:
 
 
 def _main(comparison: Comparison) -> list[Versus]:
-    """The best estimator of every protocol: against the same detector first, then against the ideal one."""
-    best = [FAMILIES[p][-2][0] for p in comparison.settings.protocols]
+    """The best estimator of every protocol: against the same detector first, against the ideal one last."""
+    best = [list(FAMILIES[p].quantum)[-1] for p in comparison.settings.protocols]
     return [v for name in best for v in comparison.versus if v.arm == name]
 
 
