@@ -9,7 +9,7 @@ import numpy as np
 from qtwin.core.config import build
 from qtwin.core.errors import UserError
 from qtwin.core.params import Element
-from qtwin.core.random import stream
+from qtwin.core.random import numpy_generator, stream
 from qtwin.correlation import Coincidence
 from qtwin.detector import Camera, SinglePhoton
 from qtwin.estimator import direct, ghost, twin_beams
@@ -119,10 +119,10 @@ class Twin(Element):
         """One exposure carried photon by photon, from the crystal to the counts."""
         setting = self.setting(jnp.asarray(photons, self.source.waist.dtype))
         path, idler = self.path(), self.path().idler_image()
-        pairs = int(np.random.default_rng(_seed(key, "number of pairs")).poisson(float(setting.incident)))
+        pairs = int(numpy_generator(key, "number of pairs").poisson(float(setting.incident)))
         size = min(CHUNK, 1 << max(pairs - 1, 0).bit_length())
         parts = [path.sample(size, key=stream(key, f"chunk {i}")) for i in range(-(-max(pairs, 1) // size))]
-        exposure = jax.tree.map(lambda *a: jnp.asarray(np.concatenate(a)[:pairs]), *parts)
+        exposure = jax.tree.map(lambda *a: np.concatenate(a)[:pairs], *parts)
         args = (exposure, setting, self.optics, self.camera)
         x, y = twin_beams.record(*args, key=stream(key, "camera"))
         more = twin_beams.noise(idler, setting, self.optics, self.camera, key=stream(key, "camera noise"))
@@ -134,10 +134,6 @@ class Twin(Element):
         return Sampled(
             (x + more[0], y + more[1]), (gx, gy), pairs, (float(lost.mean()) if len(lost) else 0.0, float(error))
         )
-
-
-def _seed(key, name: str):
-    return np.asarray(jax.random.key_data(stream(key, name)))
 
 
 def twin_from(cfg) -> Twin:

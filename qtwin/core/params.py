@@ -142,7 +142,7 @@ def describe(element, indent: str = "") -> str:
             lines.append(f"{indent}  {f.name}: {body}")
         elif "unit" in f.metadata and is_concrete(value) and value is not None:
             texts = [show(float(v), f.metadata["unit"]) for v in np.ravel(value)[:6]]
-            text = texts[0] if np.ndim(value) == 0 else "[" + ", ".join(texts) + "]"
+            text = texts[0] if np.size(value) == 1 else "[" + ", ".join(texts) + "]"
             lines.append(f"{indent}  {f.name} = {text}")
         elif isinstance(value, jax.Array):
             lines.append(f"{indent}  {f.name} = array{tuple(value.shape)}")

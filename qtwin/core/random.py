@@ -9,11 +9,17 @@ from zlib import crc32
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def stream(key, name: str):
     """Key of the stage ``name``: fold_in of a checksum of the name. ``key`` is a jax random key."""
     return jax.random.fold_in(key, crc32(name.encode()))
+
+
+def numpy_generator(key, name: str) -> np.random.Generator:
+    """NumPy's generator for the stage ``name``: records of single events are counted outside jax."""
+    return np.random.default_rng(np.asarray(jax.random.key_data(stream(key, name))))
 
 
 def words(key):

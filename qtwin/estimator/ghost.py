@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qtwin.core.random import stream
+from qtwin.core.random import numpy_generator
 from qtwin.correlation import Coincidence
 from qtwin.correlation.coincidence import count
 from qtwin.detector import SinglePhoton
@@ -100,7 +100,7 @@ def record(
     """
     pairs = exposure.seen.shape[0]
     span = int(float(setting.time) * 1e12)
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(stream(key, "clicks"))))
+    rng = numpy_generator(key, "clicks")
     born = rng.integers(0, span, pairs)
     jitter = float(device.jitter) * 1e12 / 2.354820045
     heard = np.asarray(exposure.seen) & (rng.random(pairs) < float(device.efficiency * optics.collection_transmission))

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qtwin.core.random import stream
+from qtwin.core.random import numpy_generator, stream
 from qtwin.detector import Camera
 from qtwin.estimator.linear import Calibration, Records, optimal_k
 from qtwin.estimator.setting import Setting
@@ -45,7 +45,7 @@ def calibration(images: Images, idler, setting: Setting, optics: FarField, camer
 
 def pixel_of(positions, optics: FarField):
     """Superpixel (row, column) of positions [count, 2] (x, y), and whether it is inside the field."""
-    where = np.floor(np.asarray(positions / optics.pitch) + optics.pixels / 2).astype(np.int64)
+    where = np.floor(np.asarray(positions) / float(optics.pitch) + optics.pixels / 2).astype(np.int64)
     inside = ((where >= 0) & (where < optics.pixels)).all(axis=1)
     return where[:, 1], where[:, 0], inside
 
@@ -63,11 +63,11 @@ def record(exposure: Exposure, setting: Setting, optics: FarField, camera: Camer
 
     ``exposure`` holds the pairs whose signal meets the sample; see `noise` for the rest.
     """
-    eta_s = camera.efficiency * optics.collection_transmission
-    eta_i = camera.efficiency * optics.idler_transmission
-    u = jax.random.uniform(stream(key, "camera"), (2, exposure.seen.shape[0]), exposure.signal.dtype)
-    x = histogram(exposure.signal, np.asarray(exposure.seen & (u[0] < eta_s)), optics)
-    y = histogram(exposure.idler, np.asarray(u[1] < eta_i), optics)
+    eta_s = float(camera.efficiency * optics.collection_transmission)
+    eta_i = float(camera.efficiency * optics.idler_transmission)
+    u = numpy_generator(key, "camera").random((2, len(exposure.seen)))
+    x = histogram(exposure.signal, np.asarray(exposure.seen) & (u[0] < eta_s), optics)
+    y = histogram(exposure.idler, u[1] < eta_i, optics)
     return x, y
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from qtwin.benchmark.compare import compare
-from qtwin.job import elements
 from qtwin.benchmark.settings import Settings
 from qtwin.core.config import compose, plain
 from qtwin.io.results import config_hash, versions, write_result
+from qtwin.job import elements
 from qtwin.metrics.advantage import Interval
 from qtwin.report import page
 from qtwin.report.figures import FIGURES, profile_row
