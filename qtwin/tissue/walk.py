@@ -18,7 +18,8 @@ from qtwin.tissue.slab import Layers, Slab
 BLOCKS = 32
 ROWS = 256  # a block holds whole rows of this many paths
 CHUNK = 131072  # photons walked together
-LOT, KEPT = 128, 32  # photons of a block walked again together, crossings kept of each
+LOT, KEPT = 128, 32  # photons of a block walked again together, crossings kept of each in one pass
+ROOM = 128  # crossings there is room for: one shape for all slabs, so that a sweep compiles once
 
 
 class Walk(eqx.Module):
@@ -91,7 +92,7 @@ def _again(medium, seed, numbers, crossings, per_block, object_layer):
         # an empty place walks a real photon of the list: nothing longer than what is there anyway
         photons = np.where(present, photons, photons[present][0])
         windows = []
-        for window in range(1 << int(np.ceil(np.log2(max(1.0, most / KEPT))))):
+        for window in range(-(-int(most) // KEPT)):
             table = carry(
                 medium,
                 seed,
@@ -105,6 +106,8 @@ def _again(medium, seed, numbers, crossings, per_block, object_layer):
             )
             windows.append(unpack(table.reshape(BLOCKS, LOT, -1), sublayers, KEPT))
         crossed = jnp.concatenate([w.crossed_at for w in windows], axis=2)
+        missing = -crossed.shape[2] % ROOM
+        crossed = jnp.pad(crossed, [(0, 0), (0, 0), (0, missing), (0, 0), (0, 0)])
         boost = jnp.where(jnp.asarray(present), windows[0].boost, 0)
         again.append(windows[0]._replace(crossed_at=crossed, boost=boost))
     return tuple(again)

@@ -1,0 +1,134 @@
+"""The comparison on a small set-up: fair, deterministic, honest where quantum light loses."""
+
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+import pytest
+
+from qtwin.benchmark.compare import compare
+from qtwin.benchmark.settings import Settings
+from qtwin.core.config import compose
+from qtwin.core.errors import UserError
+from qtwin.job import elements
+from qtwin.tissue.light_path import _walked
+from qtwin.tissue.paths import carry
+from qtwin.twin import twin_from
+
+SMALL = ["optics.pixels=8", "optics.pitch=300um", "walk.photons=16384", "budget.photons=300", "budget.exposures=12"]
+
+
+def run(*overrides):
+    cfg = compose([*SMALL, *overrides])
+    return compare(**elements(cfg), settings=Settings.from_config(cfg), progress=lambda *_, **__: None)
+
+
+@pytest.fixture(scope="module")
+def usual():
+    return run()
+
+
+def leaves(figures) -> Iterator[dict]:
+    for value in figures.values():
+        if "value" in value:
+            yield value
+            yield from leaves({k: v for k, v in value.items() if isinstance(v, dict)})
+        else:
+            yield from leaves(value)
+
+
+def test_every_figure_has_value_error_and_unit(usual):
+    found = list(leaves(usual.figures()))
+    assert len(found) > 100
+    for leaf in found:
+        assert {"value", "stderr", "unit"} <= set(leaf)
+        assert leaf["value"] is None or (np.isfinite(leaf["value"]) and leaf["stderr"] >= 0)
+
+
+def test_the_same_seed_gives_the_same_figures(usual):
+    again = run()
+    assert again.figures() == usual.figures()
+    assert run("seed=1").figures()["advantage"] != usual.figures()["advantage"]
+
+
+def test_drawn_advantages_agree_with_the_expected_ones(usual):
+    for v in usual.versus:
+        log = np.log(v.interval.value / v.expected) / (v.interval.stderr / v.interval.value)
+        assert abs(log) < 4, (v.arm, v.opponent)
+
+
+def test_the_carried_exposure_agrees(usual):
+    assert len(usual.check.z) == 8
+    assert max(abs(z) for z in usual.check.z.values()) < 4
+
+
+def expected(comparison, arm, opponent):
+    return next(v.expected for v in comparison.versus if (v.arm, v.opponent) == (arm, opponent))
+
+
+def test_naive_subtraction_loses_below_half_efficiency_and_heralding_always():
+    """PHYSICS: naive wins only if eta > 1/(2T); coincidences alone never beat the same detector without background."""
+    poor = run("camera.efficiency=0.5", "detector.dark_rate=0")
+    assert expected(poor, "twin beams, naive", "coherent, camera") < 1
+    assert expected(poor, "twin beams, optimal k", "coherent, camera") > 1
+    assert expected(poor, "heralded, coincidences", "coherent, single-photon array") < 0.6
+    assert "classical wins" in poor.verdicts()["heralded, coincidences"].values()
+
+
+def test_background_favours_heralding_but_not_over_an_equal_gate():
+    dark = run("detector.dark_rate=2kHz", "source.pump_power=0.2mW", "estimator=ghost", "budget.photons=100")
+    arm = "heralded, with idler singles"
+    assert expected(dark, arm, "coherent, single-photon array") > 1
+    assert expected(dark, arm, "coherent, gated array") < 1
+
+
+def test_matching_detected_photons_hands_the_ideal_detector_fewer(usual):
+    matched = run("budget.match=detected", "estimator=twin_beams")
+    ideal = matched.outcomes["coherent, ideal camera"]
+    assert ideal.budget == pytest.approx(0.95 * 0.80)
+    counts = {name: o.counts.sum() for name, o in matched.outcomes.items()}
+    assert counts["coherent, ideal camera"] == pytest.approx(counts["coherent, camera"], rel=0.02)
+    gain = expected(matched, "twin beams, optimal k", "coherent, ideal camera")
+    assert gain > expected(usual, "twin beams, optimal k", "coherent, ideal camera")
+
+
+def test_the_ledger_counts_all_four_budgets(usual):
+    arm = usual.figures()["arms"]["twin beams, naive"]
+    setting = usual.expectation.setting
+    assert arm["photons_incident"]["value"] == pytest.approx(12 * float(setting.incident))
+    assert arm["time"]["value"] == pytest.approx(12 * float(setting.time))
+    assert arm["pump_energy"]["value"] == pytest.approx(3e-3 * arm["time"]["value"])
+    per_photon = arm["dose"]["value"] / arm["photons_absorbed"]["value"]
+    assert per_photon == pytest.approx(6.62607015e-34 * 299792458 / 810e-9, rel=1e-6)
+    assert 0 < arm["photons_absorbed"]["value"] < 0.05 * arm["photons_incident"]["value"]
+
+
+def test_a_sweep_of_thickness_compiles_nothing_new():
+    for thickness in ("20um", "300um"):
+        twin = twin_from(compose([*SMALL, f"tissue.thickness={thickness}"]))
+        twin.blocks(twin.walk(key=jax.random.key(0), photons=16384))
+        sizes = (carry._cache_size(), _walked._cache_size())
+        if thickness == "20um":
+            before = sizes
+    assert sizes == before
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["source=coherent"], r"source: coherent light emits no pairs.*spdc_bbo"),
+        (["detector=pixis_400br"], r"detector: a camera stamps no times.*detector@camera"),
+        (["detector@camera=spcm_aqrh_14"], r"camera: a single-photon device is no camera"),
+        (["memory_limit=1MiB"], r"budget\.photons: .* need .* GiB, memory_limit"),
+        (["budget.photons=1e6"], r"budget\.photons: .*(need|full_well)"),
+        (["tissue.depth=60um"], r"tissue\.depth: got .* accepted is less than the total thickness"),
+        (["tissue.g=1"], r"tissue\.g: got 1"),
+        (["tissue.thickness=0"], r"tissue\.thickness: got 0 m, accepted is a value greater than 0"),
+        (["estimator.protocols=[magic]"], r"estimator\.protocols: got \['magic'\]"),
+        (["reference.wavelength=800nm"], r"reference\.wavelength: .* signal's wavelength"),
+    ],
+)
+def test_bad_input_is_one_clear_line(overrides, message):
+    with pytest.raises(UserError, match=message) as caught:
+        run(*overrides)
+    assert "\n" not in str(caught.value)
