@@ -10,12 +10,12 @@ from qtwin.source.crystals import bbo_index
 
 LIGHT = 299792458.0  # m/s
 VACUUM = 8.8541878128e-12  # F/m
-# sinc(x) and exp(-GAMMA x) fall to 1/e at the same x = 2.1992: the Gaussian stand-in of the phase matching
-GAMMA = 1 / 2.1992
+# sinc(x) and exp(-GAMMA x) fall to 1/e at the same x = 2.19912: the Gaussian stand-in of the phase matching
+GAMMA = 1 / 2.19912
 
 
 class SPDC(Element):
-    """psi(k1, k2) ~ exp(-w^2 |k1 + k2|^2/4) exp(-GAMMA a |q_-|^2), q_- = (k1 - k2)/sqrt 2, a = L l_p/(4 pi n_p).
+    """psi(k1, k2) ~ exp(-w^2 |k1 + k2|^2/4) exp(-GAMMA a |q_-|^2), q_- = (k1 - k2)/sqrt 2, a = L k_p/(8 k_s k_i).
 
     Collinear type I emission of BBO in the paraxial, thin-crystal limit (Law & Eberly, Phys. Rev. Lett.
     92, 127903 (2004); Schneeloch & Howell, J. Opt. 18, 053501 (2016)). k1, k2: transverse wave vectors of
@@ -51,8 +51,13 @@ class SPDC(Element):
         return self.pump_wavelength * (bbo_index(l_s, "o") / l_s + bbo_index(l_i, "o") / l_i)
 
     def phase_matching(self):
-        """a = L l_p/(4 pi n_p) of sinc(a |q_-|^2), m^2."""
-        return self.crystal_length * self.pump_wavelength / (4 * jnp.pi * self.pump_index())
+        """a = L k_p/(8 k_s k_i) of sinc(a |q_-|^2), m^2; L l_p/(4 pi n_p) where signal and idler are alike.
+
+        Delta k L/2 = (L/4) q^2 (1/k_s + 1/k_i) for k1 = -k2 = q, paraxially; k = 2 pi n/l inside the crystal.
+        """
+        l_s, l_i = self.signal_wavelength, self.idler_wavelength()
+        k_s, k_i = 2 * jnp.pi * bbo_index(l_s, "o") / l_s, 2 * jnp.pi * bbo_index(l_i, "o") / l_i
+        return self.crystal_length * (k_s + k_i) / (8 * k_s * k_i)
 
     def sum_width(self):
         """std(k1 + k2) = 1/w per axis, rad/m."""

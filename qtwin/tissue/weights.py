@@ -10,8 +10,11 @@ in g the value is exact at g0 and so is the first derivative (likelihood ratio: 
 75 (1990)). Second derivatives by g would need d^2 ln p / dg^2 and are refused.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
 from qtwin.tissue.paths import Paths
 from qtwin.tissue.slab import Layers
@@ -26,17 +29,21 @@ def _once(score, change):
 @_once.defjvp
 def _once_jvp(primals, tangents):
     score, change = primals
-    return _once(score, change), _only_first(score) * tangents[1]
+    return _once(score, change), _first_slope(score, change) * tangents[1]
 
 
 @jax.custom_jvp
-def _only_first(score):
+def _first_slope(score, change):
+    """The slope by ``change``: correct at change = 0, and it must not be differentiated again."""
+    del change
     return score
 
 
-@_only_first.defjvp
+@partial(_first_slope.defjvp, symbolic_zeros=True)
 def _refuse(primals, tangents):
-    raise NotImplementedError("second derivatives by g through a walk need the second-order score")
+    if not isinstance(tangents[1], SymbolicZero):
+        raise NotImplementedError("second derivatives by g through a walk need the second-order score; not available")
+    return _first_slope(*primals), jnp.zeros_like(primals[0])
 
 
 def stretch(layers: Layers, walked: Layers):
@@ -45,7 +52,10 @@ def stretch(layers: Layers, walked: Layers):
 
 
 def likelihood(paths: Paths, layers: Layers, walked: Layers):
-    """How much more likely every path is in ``layers`` than where it was walked, [...]; mean 1."""
+    """How much more likely every path is in ``layers`` than where it was walked, [...]; mean 1.
+
+    A walk made where mu_s = 0 has seen no scattering: it says nothing of mu_s > 0, nor of the derivative by mu_s.
+    """
     kind = layers.mu_s.dtype
     length, scatterings = paths.length.astype(kind), paths.scatterings.astype(kind)
     b, b0 = layers.mu_s * stretch(layers, walked), walked.mu_s

@@ -130,7 +130,6 @@ def test_second_derivative_by_mu_a_is_the_mean_square_path(walked):
     assert float(second) > 0 and float(second) == pytest.approx(float(difference), rel=1e-6)
 
 
-@pytest.mark.xfail(strict=True, reason="jax skips the rule of `_only_first`: its score carries no tangent")
 def test_second_derivative_by_g_is_refused(walked):
     made = slab()
 
