@@ -1,0 +1,51 @@
+"""Draw the advantage against the thickness of the section from the folder of the sweep.
+
+python experiments/tissue_depth/plot.py multirun/benchmark/<date>_<time>
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from qtwin.core.units import parse
+
+SHOWN = {
+    ("twin beams, naive", "coherent, camera"): ("tab:cyan", "o"),
+    ("twin beams, optimal k", "coherent, camera"): ("tab:blue", "s"),
+    ("twin beams, optimal k", "coherent, ideal camera"): ("tab:purple", "D"),
+    ("heralded, with idler singles", "coherent, gated array"): ("tab:orange", "^"),
+}
+
+
+def main(sweep: Path, picture: Path):
+    results = [json.loads(path.read_text()) for path in sweep.glob("*/result.json")]
+    results.sort(key=lambda r: parse(r["config"]["tissue"]["thickness"], "m"))
+    depth = np.array([parse(r["config"]["tissue"]["thickness"], "m") for r in results]) * 1e6
+    figure = Figure(figsize=(7.5, 6.2), layout="constrained")
+    top, low = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    for (arm, opponent), (colour, marker) in SHOWN.items():
+        found = [r["figures"]["advantage"][arm][opponent] for r in results]
+        value = np.array([f["value"] for f in found])
+        error = np.abs(np.array([[f["low"], f["high"]] for f in found]).T - value)
+        top.errorbar(depth, value, error, fmt=marker + "-", color=colour, ms=5, label=f"{arm} / {opponent}")
+    top.axhline(1, color="k", lw=1)
+    top.set(xscale="log", yscale="log", ylabel="advantage (95 % intervals)")
+    top.set_title("above 1 quantum light needs fewer photons, below 1 coherent light does", fontsize=10)
+    top.legend(fontsize=8, loc="lower left")
+    for key, label in (
+        ("ballistic_fraction", "ballistic"),
+        ("accepted_fraction", "accepted by the aperture"),
+        ("point_spread_within_own_superpixel", "of that, in its own superpixel"),
+    ):
+        found = [r["figures"]["tissue"][key] for r in results]
+        low.errorbar(depth, [f["value"] for f in found], [f["stderr"] for f in found], fmt=".-", label=label)
+    low.set(yscale="log", ylim=(1e-5, 2), xlabel="thickness of the section (µm)", ylabel="part of the light")
+    low.legend(fontsize=8, loc="lower left")
+    figure.savefig(picture, dpi=120)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(__file__).with_name("advantage.png"))
