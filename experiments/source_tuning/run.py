@@ -39,7 +39,7 @@ def information(twin: Twin, images: Images, incident) -> jax.Array:
     return jnp.log((jnp.sum(shape**2 * precise) - lesion**2 / level) / incident)
 
 
-def main(overrides):
+def main(overrides, folder=Path(__file__).parent):
     jax.config.update("jax_enable_x64", True)
     cfg = compose(["experiment=source_tuning", *overrides])
     start = twin_from(cfg)
@@ -104,7 +104,6 @@ def main(overrides):
         "scan": {"best": float(scan.max()), FREE[0]: float(powers[top[1]]), FREE[1]: float(lengths[top[0]])},
         "optimum_above_best_of_scan": float(found - scan.max()),
     }
-    folder = Path(__file__).parent
     (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
     picture(folder / "scan.png", powers, lengths, scan - found, np.array(trace))
     print(json.dumps(result, indent=2))

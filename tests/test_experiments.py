@@ -1,0 +1,86 @@
+"""Every experiment composes and runs, with a small budget."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import jax
+import pytest
+from conftest import ROOT
+
+from qtwin import job
+from qtwin.core.config import compose
+
+FILES = sorted((ROOT / "conf" / "experiment").glob("*.yaml"))
+TINY = ["optics.pixels=8", "optics.pitch=400um", "walk.photons=8192", "budget.photons=50", "budget.exposures=4"]
+VERDICTS = {"quantum wins", "classical wins", "no difference at this budget"}
+
+
+def command(path: Path) -> str:
+    """The command that runs an experiment, from the comments that open its file."""
+    header = [line[1:].strip() for line in path.read_text().splitlines() if line.startswith("#")]
+    commands = [line for line in header if re.match(r"(qtwin|python) ", line)]
+    assert len(commands) == 1, f"{path.name}: the header holds the one command that runs it"
+    return commands[0]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_experiment_composes_into_elements(path):
+    assert list(job.elements(compose([f"experiment={path.stem}"]))) == list(job.ELEMENTS)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_header_names_the_command_that_runs_it(path):
+    program, *words = command(path).split()
+    if program == "qtwin":
+        assert f"experiment={path.stem}" in words
+    else:
+        script = ROOT / words[0]
+        assert script.is_file() and f"experiment={path.stem}" in script.read_text()
+
+
+def leaves(figures):
+    return [leaf for _, leaf in job.flat(figures)]
+
+
+def test_tissue_depth_at_one_thin_section(tmp_path):
+    cfg = compose(["experiment=tissue_depth", "tissue.thickness=20um", "logger=none", *TINY])
+    swept = job.run(cfg, tmp_path)
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["swept"] == swept > 0
+    assert (tmp_path / "report.html").exists() and (tmp_path / "arrays.h5").exists()
+    figures = leaves(result["figures"])
+    assert len(figures) > 50 and all({"value", "stderr", "unit"} <= set(leaf) for leaf in figures)
+    assert all(leaf["stderr"] is None or leaf["stderr"] >= 0 for leaf in figures)
+    versus = result["figures"]["advantage"]["twin beams, optimal k"]["coherent, camera"]
+    assert versus["low"] < versus["value"] < versus["high"]
+    assert result["figures"]["tissue"]["point_spread_rms"]["unit"] == "m"
+    verdicts = [text for opponents in result["verdicts"].values() for text in opponents.values()]
+    assert verdicts and set(verdicts) <= VERDICTS
+
+
+def test_tissue_depth_sweeps_over_thickness():
+    cfg = compose(["experiment=tissue_depth"], hydra_node=True)
+    values = cfg.hydra.sweeper.params["tissue.thickness"].split(",")
+    assert len(values) == len(set(values)) > 3
+    for value in values:
+        compose(["experiment=tissue_depth", f"tissue.thickness={value}"])
+
+
+def test_source_tuning_climbs(tmp_path, monkeypatch):
+    path = ROOT / "experiments" / "source_tuning" / "run.py"
+    spec = importlib.util.spec_from_file_location("source_tuning", path)
+    study = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(study)
+    monkeypatch.setattr(study, "STEPS", 3)
+    before = {file.name: file.stat().st_mtime_ns for file in path.parent.iterdir()}
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # optax's line search mixes integers
+        result = study.main(["optics.pixels=6", "optics.pitch=500um", "walk.photons=8192"], folder=tmp_path)
+    assert result["gain"]["value"] > 1
+    assert result["optimum"].keys() == result["start"].keys() == set(study.FREE)
+    assert all(0 < v < 1 for v in result["optimum"].values())
+    assert json.loads((tmp_path / "result.json").read_text()) == result
+    assert (tmp_path / "scan.png").read_bytes().startswith(b"\x89PNG")
+    after = {file.name: file.stat().st_mtime_ns for file in path.parent.iterdir()}
+    assert before.items() <= after.items(), "the stored result stays as it was"
