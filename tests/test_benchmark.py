@@ -1,16 +1,21 @@
 """The comparison on a small set-up: fair, deterministic, honest where quantum light loses."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
 
+from qtwin.benchmark.arms import arms_of
 from qtwin.benchmark.compare import compare
+from qtwin.benchmark.comparison import INCOMPARABLE
 from qtwin.benchmark.settings import Settings
 from qtwin.core.config import compose
 from qtwin.core.errors import UserError
+from qtwin.estimator.linear import estimate, thin
 from qtwin.job import elements
+from qtwin.metrics.advantage import advantage, pooled_cost, pooling, smoothing
 from qtwin.tissue.light_path import _walked
 from qtwin.tissue.paths import carry
 from qtwin.twin import twin_from
@@ -101,6 +106,36 @@ def test_the_ledger_counts_all_four_budgets(usual):
     per_photon = arm["dose"]["value"] / arm["photons_absorbed"]["value"]
     assert per_photon == pytest.approx(6.62607015e-34 * 299792458 / 810e-9, rel=1e-6)
     assert 0 < arm["photons_absorbed"]["value"] < 0.05 * arm["photons_incident"]["value"]
+
+
+def test_the_interval_covers_a_known_advantage_of_drawn_exposures():
+    """No scattering: the true advantage is known in closed form. 2000 repeats by thinning, at 8 and 20 exposures."""
+    twin = twin_from(compose([*SMALL, "optics.pixels=4", "optics.pitch=600um", "tissue.mu_s=0"]))
+    expectation = twin.expect(twin.walk(key=jax.random.key(0), photons=8192), 40.0)
+    weights = np.asarray(expectation.idler)
+    own, rival = arms_of(["twin_beams"])[1:3]
+    flat = smoothing(None, 4)
+    drawn, laws = [], []
+    for i, arm in enumerate((rival, own)):
+        law = arm.law(twin, expectation.images, 40.0)
+        x, y = thin(law[0], 40000, key=jax.random.key(310 + i))
+        drawn.append(np.asarray(estimate(x, y, law[1])))
+        laws.append(pooling(*law, weights, flat))
+    true = laws[0].mean / laws[1].mean
+    for exposures in (8, 20):
+        costs = []
+        for images, law in zip(drawn, laws, strict=True):
+            shots = images[: 2000 * exposures].reshape(2000, exposures, 4, 4)
+            costs.append(pooled_cost(shots, weights, law))
+        found = advantage(*costs)
+        assert 0.94 <= np.mean((found.low < true) & (true < found.high)) <= 0.96
+        assert np.mean((found.low < 1.2 * true) & (1.2 * true < found.high)) < 0.9
+
+
+def test_images_that_cannot_be_made_equal_are_not_compared(usual):
+    v = usual.versus[-1]
+    assert v.verdict != INCOMPARABLE
+    assert replace(v, mismatch=(0.06, 0.001)).verdict == INCOMPARABLE
 
 
 def test_a_sweep_of_thickness_compiles_nothing_new():

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from qtwin.benchmark.comparison import ALIKE
 from qtwin.core.units import parse
 
 SHOWN = {
@@ -28,7 +29,8 @@ def main(sweep: Path, picture: Path):
     top, low = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     for (arm, opponent), (colour, marker) in SHOWN.items():
         found = [r["figures"]["advantage"][arm][opponent] for r in results]
-        value = np.array([f["value"] for f in found])
+        alike = [f["mean_image_mismatch"]["value"] <= ALIKE for f in found]
+        value = np.where(alike, [f["value"] for f in found], np.nan)  # what cannot be compared is not drawn
         error = np.abs(np.array([[f["low"], f["high"]] for f in found]).T - value)
         top.errorbar(depth, value, error, fmt=marker + "-", color=colour, ms=5, label=f"{arm} / {opponent}")
     top.axhline(1, color="k", lw=1)

@@ -15,6 +15,8 @@ from qtwin.tissue.light_path import Images
 from qtwin.tissue.walk import BLOCKS
 from qtwin.twin import Expectation, Sampled, Twin
 
+ALIKE = 0.05  # mean images may differ by this part of their contrast and still be compared
+INCOMPARABLE = "not comparable"  # smoothing by each other's point spread does not make the mean images equal
 PLANCK_C = 6.62607015e-34 * 299792458.0  # J m
 
 
@@ -60,7 +62,8 @@ class Versus:
 
     @property
     def verdict(self) -> str:
-        return verdict(self.interval)
+        """From the interval, provided that the images compared have the same mean."""
+        return INCOMPARABLE if self.mismatch[0] > ALIKE else verdict(self.interval)
 
 
 def _mean_error(blocks) -> tuple[float, float]:
@@ -238,6 +241,10 @@ class Comparison:
                 f"{v.arm:<30}{v.opponent:<30}{_pm(figure(i.value, i.stderr), 4):>17}"
                 f"{f'{i.low:.3f} .. {i.high:.3f}':>17}{_pm(figure(v.expected, v.expected_stderr), 4):>16}  {v.verdict}"
             )
+        if any(v.verdict == INCOMPARABLE for v in self.versus):
+            lines += [
+                f"{INCOMPARABLE}: the mean images differ by more than {ALIKE:.0%} of their contrast: no sharp image"
+            ]
         return "\n".join([*lines, "", self._tissue_line(figures["tissue"]), self._check_line()])
 
     def _tissue_line(self, t: dict) -> str:

@@ -13,7 +13,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from qtwin.benchmark.arms import FAMILIES
-from qtwin.benchmark.comparison import Comparison, Versus
+from qtwin.benchmark.comparison import INCOMPARABLE, Comparison, Versus
 from qtwin.core.config import build, plain
 from qtwin.core.errors import UserError
 from qtwin.core.params import parameters
@@ -150,6 +150,11 @@ def sentence(versus: Versus, match: str) -> str:
     i, photons = versus.interval, "photons on the sample" if match == "incident" else "detected photons"
     kinds = {name: kind for family in FAMILIES.values() for kind, name in family.opponents.items()}
     against = AGAINST[kinds[versus.opponent]]
+    if versus.verdict == INCOMPARABLE:
+        return (
+            f"No verdict {against}: the mean images of “{versus.arm}” and “{versus.opponent}” differ by "
+            f"{versus.mismatch[0]:.0%} of their contrast, so their noise cannot be compared at equal image."
+        )
     if versus.verdict == "no difference at this budget":
         return (
             f"No difference at this budget {against}: for equal noise, “{versus.opponent}” needs between {i.low:.3g} "
@@ -175,9 +180,11 @@ def _answer(comparison: Comparison) -> str:
     first, *others = _main(comparison)
     match, verdicts = comparison.settings.match, [v.verdict for v in comparison.versus]
     wins, losses = verdicts.count("quantum wins"), verdicts.count("classical wins")
-    even = len(verdicts) - wins - losses
+    unlike = verdicts.count(INCOMPARABLE)
+    even = len(verdicts) - wins - losses - unlike
     tally = f"Of all {len(verdicts)} comparisons below, quantum light wins {wins}, classical light wins {losses}"
-    tally += f", and {even} show no difference at this budget." if even else "."
+    tally += f", {even} show no difference at this budget" if even else ""
+    tally += f", {unlike} cannot be compared: no sharp image." if unlike else "."
     kind = CLASSES.get(first.verdict, "")
     rest = "".join(f"<li>{escape(sentence(v, match))}</li>" for v in others)
     rest = f"<ul>{rest}</ul>" if rest else ""

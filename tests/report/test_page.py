@@ -160,14 +160,22 @@ def test_sentence_is_honest_about_both_winners(comparison, match, photons):
     assert "wins" not in even
 
 
+def test_images_that_differ_get_no_verdict(comparison):
+    unlike = replace(_with(comparison, 2.0), mismatch=(0.21, 0.01))
+    text = page.sentence(unlike, "incident")
+    assert text.startswith("No verdict") and "21% of their contrast" in text and "wins" not in text
+    answer = page._answer(replace(comparison, versus=(unlike,) * len(comparison.versus)))
+    assert "cannot be compared" in answer and "wins 0, classical light wins 0" in answer
+
+
 @pytest.mark.parametrize("value, tag", [(2.0, "quantum"), (0.5, "classical"), (1.0, "")])
 def test_answer_leads_with_the_verdict_and_counts_all(comparison, value, tag):
-    versus = tuple(replace(v, interval=_with(comparison, value).interval) for v in comparison.versus)
+    versus = tuple(replace(v, interval=_with(comparison, value).interval, mismatch=(0, 0)) for v in comparison.versus)
     answer = page._answer(replace(comparison, versus=versus))
     assert answer.startswith(f'<div class="answer {tag}">')
-    wins, losses = (8, 0) if value > 1 else (0, 8) if value < 1 else (0, 0)
-    assert f"Of all 8 comparisons below, quantum light wins {wins}, classical light wins {losses}" in answer
-    assert ("8 show no difference" in answer) == (value == 1.0)
+    wins, losses = (10, 0) if value > 1 else (0, 10) if value < 1 else (0, 0)
+    assert f"Of all 10 comparisons below, quantum light wins {wins}, classical light wins {losses}" in answer
+    assert ("10 show no difference" in answer) == (value == 1.0)
 
 
 def _scattered(ballistic, own):
