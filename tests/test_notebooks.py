@@ -32,7 +32,12 @@ def test_notebook_runs_in_an_empty_folder(path, tmp_path):
         record_timing=False,
         resources={"metadata": {"path": str(tmp_path)}},
     )
-    client.execute(env=os.environ | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "module://matplotlib_inline.backend_inline"})
+    environment = {
+        "PYTHONPATH": str(ROOT),
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",  # most of the time is compilation
+    }
+    client.execute(env=os.environ | environment)
     assert not list(tmp_path.iterdir()), "a tutorial leaves nothing behind"
     stored, now = ([len(c.outputs) > 0 for c in code(n)] for n in (read(path), notebook))
     assert stored == now, "the stored outputs are not those of these cells: execute the notebook and store it"

@@ -26,6 +26,7 @@ from qtwin.twin import Twin, twin_from
 
 FREE = ("source.pump_power", "source.crystal_length")
 STEPS = 12
+POWERS, LENGTHS = np.geomspace(0.1e-3, 10e-3, 61), np.geomspace(0.8e-3, 16e-3, 31)  # of the scan, W and m
 
 
 def information(twin: Twin, images: Images, incident) -> jax.Array:
@@ -78,7 +79,7 @@ def main(overrides, folder=Path(__file__).parent):
 
     # the scan: the objective on a grid fixed beforehand, computed without any gradient
     optimum = np.exp(np.asarray(free))
-    powers, lengths = np.geomspace(0.1e-3, 10e-3, 61), np.geomspace(0.8e-3, 16e-3, 31)
+    powers, lengths = POWERS, LENGTHS
     scan = np.empty((len(lengths), len(powers)))
     for i, length in enumerate(lengths):
         twin = put(start, FREE[1], jnp.asarray(length))
