@@ -12,7 +12,7 @@ from qtwin.core.params import Element
 from qtwin.core.random import numpy_generator, stream
 from qtwin.correlation import Coincidence
 from qtwin.detector import Camera, SinglePhoton
-from qtwin.estimator import direct, ghost, twin_beams
+from qtwin.estimator import ghost, twin_beams
 from qtwin.estimator.linear import Calibration, Records, thin
 from qtwin.estimator.setting import Setting
 from qtwin.optics import FarField
@@ -41,7 +41,7 @@ class Sampled(NamedTuple):
     twin_beams: tuple[np.ndarray, np.ndarray]
     ghost: tuple[np.ndarray, np.ndarray]
     pairs: int  # whose signal met the sample
-    absorbed: tuple[float, float]  # mean fraction absorbed in tissue and object, and its standard error
+    absorbed: tuple[float, float]  # fraction of the light on the field that is absorbed, and its standard error
 
 
 class Twin(Element):
@@ -98,16 +98,22 @@ class Twin(Element):
         mean = jax.tree.map(lambda a: jnp.mean(a, axis=0), self.blocks(walk))
         return self.moments(mean, jnp.asarray(photons, self.source.waist.dtype))
 
-    def calibration(self, arm: str, expectation: Expectation, detector=None) -> Calibration:
-        """What the estimator of ``arm`` knows beforehand."""
+    def calibration(self, arm: str, expectation: Expectation, transmission=None) -> Calibration:
+        """What the estimator of ``arm`` (naive, optimal, coincidences, ratio) knows beforehand.
+
+        ``transmission`` [n, n]: where the optimal k takes it from; None is the mean that the twin expects, to which
+        a measured one converges.
+        """
         images, idler, setting = expectation.images, expectation.idler, expectation.setting
+        if transmission is None:
+            seen, clear = ("direct", "direct_open") if arm in ("naive", "optimal") else ("ghost", "ghost_open")
+            transmission = getattr(images, seen) / getattr(images, clear)
         if arm in ("naive", "optimal"):
-            return twin_beams.calibration(images, idler, setting, self.optics, self.camera, arm)
+            return twin_beams.calibration(images, idler, setting, self.optics, self.camera, arm, transmission)
         if arm in ("coincidences", "ratio"):
-            return ghost.calibration(images, idler, setting, self.optics, self.detector, self.correlation, arm)
-        if arm == "direct":
-            return direct.expect(images, setting, self.optics, detector)[1]
-        raise UserError(f"arm: got {arm!r}, accepted are naive, optimal, coincidences, ratio, direct")
+            rest = (self.optics, self.detector, self.correlation, arm, transmission)
+            return ghost.calibration(images, idler, setting, *rest)
+        raise UserError(f"arm: got {arm!r}, accepted are naive, optimal, coincidences, ratio")
 
     def ensemble(self, expectation: Expectation, exposures: int, *, key) -> dict:
         """Independent exposures by thinning: protocol -> counts (x, y), each [exposures, n, n]."""
@@ -129,7 +135,7 @@ class Twin(Element):
         gx, gy, _ = ghost.record(
             exposure, idler, setting, self.optics, self.detector, self.correlation, key=stream(key, "ghost")
         )
-        lost = 1 - np.asarray(exposure.survival)
+        lost = (1 - np.asarray(exposure.survival))[twin_beams.pixel_of(exposure.idler, self.optics)[2]]
         error = lost.std() / np.sqrt(max(len(lost), 1)) if len(lost) else 0.0
         return Sampled(
             (x + more[0], y + more[1]), (gx, gy), pairs, (float(lost.mean()) if len(lost) else 0.0, float(error))

@@ -90,6 +90,13 @@ class Arm:
             return direct.expect(images, expectation.setting, twin.optics, self.device(twin, expectation))
         return getattr(expectation, self.family), twin.calibration(self.estimator, expectation)
 
+    def measured(self, twin: Twin, expectation: Expectation, x, cal: Calibration) -> Calibration:
+        """The calibration with k from the transmission that the counts ``x`` [K, n, n] show, not the expected one."""
+        if self.estimator not in ("optimal", "ratio"):
+            return cal
+        seen = jnp.clip((jnp.mean(x, axis=0) - cal.background) / cal.gain, 0, 1)
+        return twin.calibration(self.estimator, expectation, seen)
+
     def budget(self, twin: Twin, expectation: Expectation, match: str) -> float:
         """Photons of this arm over the quantum arm's, so that the matched side of the ledger is equal."""
         if self.quantum or match == "incident":

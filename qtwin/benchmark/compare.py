@@ -95,7 +95,7 @@ def compare(
         if arm.draw_key not in estimates:  # naive and optimal k read the same exposures
             estimates[arm.draw_key] = thin(records, settings.exposures, key=stream(key, f"ensemble {arm.draw_key}"))
         x, y = estimates[arm.draw_key]
-        images = np.asarray(estimate(x, y, cal))
+        images = np.asarray(estimate(x, y, arm.measured(twin, expectation, x, cal)))
         figures, errors = quality_of(images, truth)
         outcomes[arm.name] = Outcome(
             arm,
@@ -142,8 +142,8 @@ def _fits(twin: Twin, settings: Settings, arms: int):
     need += 8 * 16 * pairs  # the carried exposure: positions and times of every pair
     if need > settings.memory_limit:
         raise UserError(
-            f"budget.photons: {settings.photons:g} photons on {n2} superpixels in {settings.exposures} exposures need "
-            f"{need / 2**30:.2f} GiB, memory_limit is {settings.memory_limit / 2**30:.2f} GiB"
+            f"budget.photons: {settings.photons:g} photons on {n2} superpixels in {settings.exposures} exposures "
+            f"(budget.exposures) need {need / 2**30:.2f} GiB, memory_limit is {settings.memory_limit / 2**30:.2f} GiB"
         )
 
 

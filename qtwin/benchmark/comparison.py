@@ -90,9 +90,9 @@ class Comparison:
     # --- figures ---------------------------------------------------------------------------------------------
 
     def _ledger(self, outcome: Outcome) -> dict:
-        """Photons incident, absorbed, detected; dose; pump energy; time, for all exposures together."""
+        """Photons on the field, absorbed, detected; dose; pump energy; time, for all exposures together."""
         k, setting = self.settings.exposures, self.expectation.setting
-        incident = float(setting.incident) * outcome.budget * k
+        incident = self.settings.photons * self.truth.size * outcome.budget * k
         fraction, fraction_error = self.sampled.absorbed
         dose = PLANCK_C / float(self.twin.source.signal_wavelength)
         detected = outcome.counts.sum()
@@ -165,6 +165,7 @@ class Comparison:
             "pair_rate": figure(s.pair_rate(), 0, "Hz"),
             "photons_per_mode": figure(s.gain(), 0),
             "schmidt_number": figure(s.schmidt_number(), 0),
+            "beam_on_field": figure(o.field_fraction(s), 0),
             "beam_width": figure(o.beam_width(s), 0, "m"),
             "correlation_width": figure(o.correlation_width(s), 0, "m"),
             "exposure_time": figure(self.expectation.setting.time, 0, "s"),
@@ -231,7 +232,7 @@ class Comparison:
                 f"{_pm(f['snr'], 4):>14}{_pm(f['cnr'], 3):>16}{_pm(f['ssim'], 3):>15}"
             )
         matched = "incident on the sample" if self.settings.match == "incident" else "detected"
-        head = f"{'quantum arm':<30}{'against':<30}{'advantage':>17}{'95 % interval':>17}{'expected':>16}  verdict"
+        head = f"{'quantum arm':<30}{'against':<30}{'advantage':>17}{'95 % interval':>18}{'expected':>18}  verdict"
         lines += ["", f"advantage = photons {matched} that coherent light needs over those that the quantum arm needs,"]
         lines += ["for equal variance of the transmission per superpixel at equal mean image", head]
         lines += ["-" * (len(head) + 20)]
@@ -239,7 +240,7 @@ class Comparison:
             i = v.interval
             lines.append(
                 f"{v.arm:<30}{v.opponent:<30}{_pm(figure(i.value, i.stderr), 4):>17}"
-                f"{f'{i.low:.3f} .. {i.high:.3f}':>17}{_pm(figure(v.expected, v.expected_stderr), 4):>16}  {v.verdict}"
+                f"{f'{i.low:.3f} .. {i.high:.3f}':>18}{_pm(figure(v.expected, v.expected_stderr), 4):>18}  {v.verdict}"
             )
         if any(v.verdict == INCOMPARABLE for v in self.versus):
             lines += [
@@ -252,7 +253,7 @@ class Comparison:
         return (
             f"tissue: ballistic {_pm(t['ballistic_fraction'], 3)}, accepted by NA {aperture:.2g}: "
             f"{_pm(t['accepted_fraction'], 4)}, of that {_pm(t['point_spread_within_own_superpixel'], 3)} in its own "
-            f"superpixel, point spread {show(t['point_spread_rms']['value'], 'm', 3)} rms"
+            f"superpixel, point spread {_pm(_scaled(t['point_spread_rms'], 1e6), 3)} µm rms"
         )
 
     def _check_line(self) -> str:
@@ -261,6 +262,10 @@ class Comparison:
             count = len(self.check.z)
             return f"an exposure carried photon by photon agrees: largest |z| {abs(z):.2f} of {count} ({name})"
         return f"WARNING: the exposure carried photon by photon disagrees: z = {z:.1f} ({name})"
+
+
+def _scaled(f: dict, by: float) -> dict:
+    return figure(f["value"] * by, f["stderr"] * by)
 
 
 def _pm(f: dict, digits: int) -> str:

@@ -75,18 +75,25 @@ def expect(
 
 
 def calibration(
-    images: Images, idler, setting: Setting, optics: FarField, device: SinglePhoton, gate: Coincidence, k: str
+    images: Images,
+    idler,
+    setting: Setting,
+    optics: FarField,
+    device: SinglePhoton,
+    gate: Coincidence,
+    k: str,
+    transmission,
 ) -> Calibration:
     """Accidentals a y from the measured singles, coincidences of a clear object, and k.
 
     x - a y has the mean (1 - a c) pairs, with a and c of `clicks`. k = 'coincidences': only the accidentals follow
-    the array clicks y; 'ratio': also the coincidences that a clear object would give per click. Live fraction of
-    the bucket as measured, with the object in place.
+    the array clicks y; 'ratio': also the coincidences per click, those of a clear object times
+    ``transmission``. Live fraction of the bucket as measured, with the object in place.
     """
     now = clicks(accepted_light(images), images.ghost, idler, setting, optics, device, gate)
     clear = clicks(images.accepted, images.ghost_open, idler, setting, optics, device, gate)
     gain = clear.pairs * now.live_bucket / clear.live_bucket * (1 - now.chance * now.carved)
-    factor = now.chance + (optimal_k(gain, now.array) if k == "ratio" else 0.0)
+    factor = now.chance + (optimal_k(gain, now.array) * transmission if k == "ratio" else 0.0)
     return Calibration(now.chance * now.array, now.array, gain, jnp.broadcast_to(factor, gain.shape))
 
 

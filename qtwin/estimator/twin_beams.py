@@ -26,10 +26,13 @@ def expect(images: Images, idler, setting: Setting, optics: FarField, camera: Ca
     return Records(x, y, eta_s * eta_i * setting.incident * images.joint, camera.read_noise**2)
 
 
-def calibration(images: Images, idler, setting: Setting, optics: FarField, camera: Camera, k: str) -> Calibration:
+def calibration(
+    images: Images, idler, setting: Setting, optics: FarField, camera: Camera, k: str, transmission
+) -> Calibration:
     """Known beforehand: dark counts, idler mean, counts of a clear object, and k ('naive' 1, or 'optimal').
 
-    The optimal k is that of the clear object: it must not know the image.
+    The optimal k is that of a clear object times the ``transmission`` [n, n], which the experimenter takes from the
+    mean of the direct counts (the error of that enters the variance only to second order).
     """
     eta_s = camera.efficiency * optics.collection_transmission
     eta_i = camera.efficiency * optics.idler_transmission
@@ -40,6 +43,7 @@ def calibration(images: Images, idler, setting: Setting, optics: FarField, camer
         factor = jnp.ones_like(y)
     else:
         factor = optimal_k(eta_s * eta_i * setting.incident * images.joint_open, y + camera.read_noise**2)
+        factor = factor * transmission
     return Calibration(jnp.full_like(y, dark), y, gain, factor)
 
 

@@ -39,7 +39,8 @@ class SPDC(Element):
             raise FieldError("signal_wavelength", f"got {given:g} m, accepted is longer than the pump's {pump:g} m")
         longest = max(float(self.signal_wavelength), float(self.idler_wavelength()))
         if not (0.22e-6 <= float(self.pump_wavelength) and longest <= 1.06e-6):
-            raise FieldError("signal_wavelength", "Kato's Sellmeier equation of BBO holds from 0.22 to 1.06 um")
+            found = f"got pump {float(self.pump_wavelength) * 1e9:.4g} nm and a photon of {longest * 1e9:.4g} nm"
+            raise FieldError("pump_wavelength, signal_wavelength", f"{found}, Kato's BBO data hold from 220 to 1060 nm")
 
     def idler_wavelength(self):
         """1/l_i = 1/l_p - 1/l_s, m."""

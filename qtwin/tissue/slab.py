@@ -9,7 +9,10 @@ import numpy as np
 
 from qtwin.core.errors import FieldError
 from qtwin.core.params import Element, anisotropy, index, is_concrete, nonnegative, param, positive
+from qtwin.core.units import show
 from qtwin.optics.fresnel import normal_reflectance
+
+THICKEST = 10000.0  # scattering lengths that a walk may have to cross
 
 
 class Layers(NamedTuple):
@@ -45,20 +48,33 @@ class Slab(Element):
         for name in ("mu_a", "mu_s", "g", "n"):
             value = jnp.atleast_1d(getattr(self, name))
             if value.shape[-1] not in (1, count):
-                raise FieldError(name, f"got {value.shape[-1]} values for {count} layers, accepted is 1 or {count}")
+                accepted = "1" if count == 1 else f"1 or {count}"
+                raise FieldError(name, f"got {value.shape[-1]} values for {count} of thickness, accepted is {accepted}")
             object.__setattr__(self, name, jnp.broadcast_to(value, (*value.shape[:-1], count)))
         if self.depth.ndim and self.depth.shape[-1:] == (1,):
             object.__setattr__(self, "depth", self.depth[..., 0])
         if not (is_concrete(thickness) and is_concrete(self.depth)):
             raise FieldError("depth", "got a traced value; build the slab first and change it with equinox.tree_at")
+        self._bound()
         self._place_object(np.cumsum(np.asarray(thickness)), float(self.depth))
+
+    def _bound(self):
+        """Refuse what no walk would ever leave: usually a unit forgotten."""
+        lengths = np.sum(np.asarray(self.mu_s) * np.asarray(self.thickness))
+        if lengths > THICKEST:
+            given = show(float(np.sum(np.asarray(self.thickness))), "m")
+            problem = f"got {given} in all, {lengths:.0f} scattering lengths, accepted is up to {THICKEST:.0f}; a unit?"
+            raise FieldError("thickness", problem)
 
     def _place_object(self, bottoms, depth):
         if depth >= bottoms[-1]:
-            raise FieldError("depth", f"got {depth:g} m, accepted is less than the total thickness {bottoms[-1]:g} m")
+            total = show(float(bottoms[-1]), "m")
+            raise FieldError("depth", f"got {show(depth, 'm')}, accepted is less than the total thickness {total}")
         near = np.min(np.abs(bottoms - depth))
         if near < 1e-6 * bottoms[-1]:
-            raise FieldError("depth", f"got {depth:g} m, accepted is a depth inside a layer, not on an interface")
+            raise FieldError(
+                "depth", f"got {show(depth, 'm')}, accepted is a depth inside a layer, not on an interface"
+            )
         object.__setattr__(self, "object_layer", int(np.searchsorted(bottoms, depth)))
 
     def layers(self) -> Layers:

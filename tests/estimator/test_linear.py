@@ -333,11 +333,14 @@ def test_twin_beams_records(images):
     np.testing.assert_allclose(records.y, 0.63 * 1e6 * IDLER + 0.06, rtol=1e-12)
     np.testing.assert_allclose(records.joint, 0.72 * 0.63 * 9e5 * images.joint, rtol=1e-12)
     assert float(records.read) == 4
-    cal = twin_beams.calibration(images, IDLER, SETTING, optics(), camera, "optimal")
+    cal = twin_beams.calibration(
+        images, IDLER, SETTING, optics(), camera, "optimal", images.direct / images.direct_open
+    )
     k = 0.72 * 0.63 * 9e5 * np.asarray(images.joint_open) / (np.asarray(records.y) + 4)
+    k = k * np.asarray(images.direct / images.direct_open)
     np.testing.assert_allclose(cal.k, k, rtol=1e-12)
     np.testing.assert_allclose(mean(records, cal), images.direct / images.direct_open, rtol=1e-9)  # unbiased
-    naive = twin_beams.calibration(images, IDLER, SETTING, optics(), camera, "naive")
+    naive = twin_beams.calibration(images, IDLER, SETTING, optics(), camera, "naive", 1.0)
     np.testing.assert_array_equal(naive.k, 1)
     np.testing.assert_allclose(mean(records, naive), images.direct / images.direct_open, rtol=1e-9)
 
@@ -373,7 +376,7 @@ def test_ghost_image_is_unbiased_and_its_coincidences_are_array_clicks(images, d
     records = ghost.expect(images, IDLER, SETTING, optics(), device, gate)
     np.testing.assert_array_equal(records.joint[1, 1], records.x)
     for k in ("coincidences", "ratio"):
-        cal = ghost.calibration(images, IDLER, SETTING, optics(), device, gate, k)
+        cal = ghost.calibration(images, IDLER, SETTING, optics(), device, gate, k, images.ghost / images.ghost_open)
         np.testing.assert_allclose(mean(records, cal), images.ghost / images.ghost_open, rtol=1e-9)
     if dead_time == 0:
         light = 0.8 - 0.9 * float(jnp.sum(images.direct_open - images.direct))
