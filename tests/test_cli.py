@@ -196,6 +196,7 @@ def test_interrupted_sweep_keeps_finished_points(cli):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
     ) as process:
         deadline = time.monotonic() + 200
         while not (cli.folder / "all/1/log.jsonl").exists() and time.monotonic() < deadline:
