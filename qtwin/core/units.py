@@ -63,4 +63,5 @@ def show(value: float, unit: str, digits: int = 4) -> str:
     if unit == "1/m":
         return f"{value / 1e3:.{digits}g} /mm"
     quantity = (value * registry().Unit(unit)).to_compact() if value else value * registry().Unit(unit)
-    return f"{quantity.magnitude:.{digits}g} {quantity.units:~P}"
+    text = f"{quantity.magnitude:.{digits}g} {quantity.units:~P}"
+    return text.replace("\u03bc", "\u00b5")  # releases of pint differ in their letter for micro
