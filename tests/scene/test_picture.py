@@ -116,7 +116,8 @@ def test_npy_of_every_type(tmp_path, kind):
     unit[0, 0], unit[0, 1] = 0, 1
     if dtype.kind in "ui":
         info = np.iinfo(dtype)
-        samples = np.where(unit == 1, info.max, np.where(unit == 0, info.min, info.max // 2 + info.min // 2 + 1))
+        steps = np.array([info.min, info.max // 2 + info.min // 2 + 1, info.max], dtype)
+        samples = steps[(2 * unit).astype(int)]
     else:
         samples = unit > 0.6 if dtype.kind == "b" else unit
         unit = samples.astype(float)
