@@ -62,10 +62,8 @@ def _converter(unit: str, per_layer: bool):
     def convert(value):
         if value is None:
             raise UserError(f"got nothing, expected a value in units of {unit or '1'}")
-        if isinstance(value, (jax.Array, np.ndarray, jax.core.Tracer)) or hasattr(value, "aval"):
+        if isinstance(value, (jax.Array, np.ndarray, jax.core.Tracer)):
             return jnp.asarray(value, jnp.result_type(float))
-        if type(value) is object:  # a placeholder leaf while jax rebuilds a tree
-            return value
         if isinstance(value, (list, tuple)):
             if not per_layer or not value:
                 raise UserError(f"got {value!r}, expected {'at least one value' if per_layer else 'one value'}")

@@ -229,7 +229,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]], classes: str) -> s
 
 def _arms(figures: Mapping) -> str:
     columns = {
-        "photons_incident": "photons on the sample",
+        "photons_incident": "photons on the field",
         "photons_absorbed": "absorbed there",
         "dose": "dose",
         "counts_detected": "counts detected",
