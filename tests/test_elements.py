@@ -17,7 +17,7 @@ from qtwin.detector import Camera, SinglePhoton
 from qtwin.optics import FarField
 from qtwin.scene import Lesion
 from qtwin.source import SPDC, Coherent
-from qtwin.tissue import Slab
+from qtwin.tissue import Composition, Slab
 from qtwin.twin import twin_from
 
 PUMP = SPDC("405 nm", "790 nm", "1.7 mm", "1.3 mm", "4 mW", 1.9e-12, "7 nm")
@@ -37,6 +37,14 @@ def geometry(optics):
 
 def crossing(slab):
     return jnp.log(slab.ballistic()) + slab.entrance() + slab.apparent_depth() * 1e4
+
+
+TISSUE = Composition("2 1/mm", 1.3, 0.8, 1.4, 0.2, 0.02, 0.7, "140 g/L", 0.5, 0.2, 0.01, 0.4)
+
+
+def look(tissue):
+    mu_a, mu_s, g, n = tissue.optical(jnp.asarray(811.3e-9))
+    return jnp.log(mu_a) + 0.3 * jnp.log(mu_s) + g + n
 
 
 # element, a scalar that reads its physics, and the fields that this scalar must depend on
@@ -65,6 +73,7 @@ ELEMENTS = {
         crossing,
         {"thickness", "depth", "mu_a", "mu_s", "n"},
     ),
+    "composition": (TISSUE, look, {*parameters(TISSUE)}),
     "camera": (
         Camera(0.9, 4, "2 Hz", 1e5),
         lambda c: c.mean(100.0, 0.5) + c.read_noise**2,

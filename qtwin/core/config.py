@@ -37,7 +37,18 @@ def _mid(value, *, _parent_) -> float:
         raise FieldError(_parent_._get_full_key(keys[0]), str(error)) if keys else error from error
 
 
+def _from(place: str):
+    """A resolver that stands in another room: found by name when a configuration asks for it, as a `_target_` is."""
+
+    def resolve(*args, _parent_, _root_):
+        module, name = place.rsplit(".", 1)
+        return getattr(import_module(module), name)(*args, parent=_parent_, root=_root_)
+
+    return resolve
+
+
 OmegaConf.register_new_resolver("mid", _mid, replace=True)
+OmegaConf.register_new_resolver("optical", _from("qtwin.tissue.resolver.optical"), replace=True)
 
 
 class _Overlay(SearchPathPlugin):

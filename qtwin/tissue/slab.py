@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qtwin.core.errors import FieldError
-from qtwin.core.params import Element, anisotropy, index, is_concrete, nonnegative, param, positive
+from qtwin.core.params import Element, anisotropy, index, is_concrete, nonnegative, param, positive, static
 from qtwin.core.units import show
 from qtwin.optics.fresnel import normal_reflectance
 
@@ -40,6 +40,7 @@ class Slab(Element):
     g: jax.Array = param("", anisotropy, "mean cosine of a scattering", per_layer=True)
     n: jax.Array = param("", index, "refractive index", per_layer=True)
     object_layer: int = eqx.field(static=True, init=False)  # the layer that holds the object, found from depth
+    media: tuple[str, ...] | str | None = static("names of the layers, where their coefficients come from", None)
 
     def check(self):
         thickness = jnp.atleast_1d(self.thickness)
