@@ -7,6 +7,11 @@ from qtwin.tissue.media import Composition as Composition
 from qtwin.tissue.media import Optical as Optical
 from qtwin.tissue.media import composition as composition
 from qtwin.tissue.media import optical as optical
+from qtwin.tissue.mie import Mie as Mie
+from qtwin.tissue.phase_functions import HenyeyGreenstein as HenyeyGreenstein
+from qtwin.tissue.phase_functions import Rayleigh as Rayleigh
+from qtwin.tissue.phase_functions import TwoTerm as TwoTerm
 from qtwin.tissue.slab import Slab as Slab
+from qtwin.tissue.tabulated import Tabulated as Tabulated
 from qtwin.tissue.walk import Walk as Walk
 from qtwin.tissue.walk import walk as walk
