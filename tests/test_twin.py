@@ -192,7 +192,7 @@ def test_same_key_same_bits_and_zero_is_a_seed(twin):
 
 def test_twin_prints_itself_with_units(twin):
     text = str(twin)
-    for words in ("waist = 500 µm", "thickness = 50 µm", "window = 2 ns", "mu_s = 10.1 /mm", "dead_time = 22 ns"):
+    for words in ("waist = 500 µm", "thickness = 50 µm", "window = 2 ns", "mu_s = 10.1 /mm", "dead_time = 24 ns"):
         assert words in text
 
 

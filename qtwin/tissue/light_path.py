@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.scipy.special import erf, ndtri
 
@@ -20,7 +21,8 @@ from qtwin.optics import FarField
 from qtwin.scene import AbstractScene
 from qtwin.scene.grid import Grid, look_up, padded
 from qtwin.source import SPDC
-from qtwin.tissue.paths import Paths, carry, unpack
+from qtwin.tissue.carry import carry
+from qtwin.tissue.paths import Paths, unpack
 from qtwin.tissue.slab import Layers, Slab
 from qtwin.tissue.walk import BLOCKS, Walk, medium_of
 from qtwin.tissue.weights import displacement, weight
@@ -300,15 +302,14 @@ class LightPath(Element):
         table = carry(
             medium_of(layers),
             words(keys["tissue"]),
-            jnp.arange(count, dtype=jnp.uint32),
-            signal.astype(jnp.float32),
-            single,
-            jnp.asarray(0, jnp.int32),
-            jnp.asarray(False),
+            np.arange(count, dtype=np.uint32),
+            start=signal.astype(jnp.float32),
+            grid=single,
+            roulette=False,
             object_layer=self.tissue.object_layer,
             kept=0,
         )
-        paths = unpack(table, layers.thickness.shape[0], 0)
+        paths = unpack(jnp.asarray(table), layers.thickness.shape[0], 0)
         kind = signal.dtype
         losses = jnp.sum(layers.mu_a[None, :] * paths.length.astype(kind), axis=1)
         survival = jnp.exp(-losses) * paths.clear.astype(kind)

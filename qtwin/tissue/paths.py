@@ -1,11 +1,7 @@
-"""The photon walk: the law of one event, and many photons carried through it at once.
+"""What is known of walked photons, and the walk on arrays: many photons carried at once by every device of jax.
 
-A photon in sublayer m flies an exponential free path of mean 1/mu_s, is scattered by
-Henyey-Greenstein, and at an interface is reflected with the Fresnel probability. Absorption is a weight
-exp(-mu_a l) along the path, never an event (Wang, Jacques & Zheng, Comput. Methods Programs Biomed.
-47, 131 (1995) describe the walk; the continuous weight is the "absorption along the path" variant of
-Sassaroli & Martelli, JOSA A 29, 2110 (2012)). What a path needs for its weight and every derivative is
-written down per sublayer: length, number of scatterings, score by g, lateral displacement.
+What a path needs for its weight and every derivative is written down per sublayer: length, number of
+scatterings, score by g, lateral displacement.
 """
 
 from functools import partial
@@ -15,14 +11,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from qtwin.core.random import exponential, threefry, uniform
-from qtwin.optics.fresnel import reflectance
+from qtwin.core.elementary import XLA
 from qtwin.scene.grid import Grid, look_up
-from qtwin.tissue import phase
+from qtwin.tissue.law import CONSOLATION, FAINT, ROULETTE_ODDS, law
 
 LANES = 4096  # photons in flight at once: their state stays in the processor's cache
 EVENTS_PER_HARVEST = 8
-ROULETTE_BELOW, ROULETTE_ODDS = 1e-3, 10.0
+LAW = law(XLA)
 
 
 class Medium(NamedTuple):
@@ -94,20 +89,6 @@ def _launch(state: _Flight, where, photon, slot, start) -> _Flight:
     )
 
 
-def _turn(u, cosine, azimuth):
-    """Direction after a deflection by arccos(cosine) about a uniform azimuth."""
-    ux, uy, uz = u
-    sine = jnp.sqrt(jnp.maximum(1 - cosine * cosine, 0))
-    c, s = sine * jnp.cos(azimuth), sine * jnp.sin(azimuth)
-    vertical = jnp.abs(uz) > 0.99999
-    side = jnp.sqrt(jnp.where(vertical, 1, 1 - uz * uz))
-    x = jnp.where(vertical, c, (ux * uz * c - uy * s) / side + ux * cosine)
-    y = jnp.where(vertical, s, (uy * uz * c + ux * s) / side + uy * cosine)
-    z = jnp.where(vertical, cosine * jnp.sign(uz), uz * cosine - side * c)
-    norm = lax.rsqrt(x * x + y * y + z * z)
-    return x * norm, y * norm, z * norm
-
-
 def _event(state: _Flight, medium: Medium, words, grid: Grid | None, object_layer: int, skip, roulette) -> _Flight:
     """One event of every photon in flight: a scattering, or an interface."""
     count = medium.mu_s.shape[0]
@@ -119,17 +100,12 @@ def _event(state: _Flight, medium: Medium, words, grid: Grid | None, object_laye
         return out
 
     p, (ux, uy, uz), layer = state.paths, state.u, state.layer
-    k0, k1 = words
-    b0, b1 = threefry(k0, k1, state.photon, state.event * jnp.uint32(2))
-    b2, b3 = threefry(k0, k1, state.photon, state.event * jnp.uint32(2) + jnp.uint32(1))
+    b0, b1, b2, b3 = LAW.draw(*words, state.photon, state.event)
     mu_s, g, n_here = pick(medium.mu_s, layer), pick(medium.g, layer), pick(medium.n, layer + 1)
+    top, bottom = pick(medium.top, layer), pick(medium.bottom, layer)
+    step, hits, end = LAW.fly(state.z, uz, top, bottom, mu_s, b0)
+    step = jnp.where(state.flying, step, 0)
     down = uz > 0
-    face = jnp.where(down, pick(medium.bottom, layer), pick(medium.top, layer))
-    to_face = (face - state.z) / jnp.where(jnp.abs(uz) < 1e-7, jnp.where(down, 1e-7, -1e-7), uz)
-    to_face = jnp.maximum(to_face, 0)
-    free = exponential(b0) / jnp.maximum(mu_s, 1e-30)
-    hits = to_face <= free
-    step = jnp.where(state.flying, jnp.minimum(to_face, free), 0)
     scatters = state.flying & ~hits
     hits = state.flying & hits
 
@@ -138,23 +114,24 @@ def _event(state: _Flight, medium: Medium, words, grid: Grid | None, object_laye
     moved = jnp.stack([ux * step, uy * step])[None, :, :]
     shift = p.shift + jnp.where(here[:, None, :], moved, 0)
 
-    cosine = phase.sample(uniform(b1), g)
-    turned = _turn(state.u, cosine, 2 * jnp.pi * uniform(b2))
+    cosine = LAW.cosine(LAW.uniform(b1), g)
+    turned = LAW.turn(ux, uy, uz, cosine, b2)
     scattered_here = here & scatters[None, :]
     scatterings = p.scatterings + jnp.where(scattered_here, 1, 0).astype(jnp.float32)
-    score = p.score + jnp.where(scattered_here, phase.score(cosine, g)[None, :], 0)
+    score = p.score + jnp.where(scattered_here, LAW.score(cosine, g)[None, :], 0)
 
-    lucky = uniform(b3)
+    lucky = LAW.uniform(b3)
     beyond = jnp.where(down, layer + 1, layer - 1)
     n_beyond = pick(medium.n, beyond + 1)
-    mirror, cos_beyond = reflectance(jnp.abs(uz), n_here, n_beyond)
+    mirror, cos_beyond = LAW.reflectance(jnp.abs(uz), n_here, n_beyond)
     reflects = hits & (lucky < mirror)
     passes = hits & ~reflects
     leaves = passes & ((beyond < 0) | (beyond >= count))
     enters = passes & ~leaves
 
     absorbed = jnp.sum(jnp.asarray(medium.mu_a)[:, None] * length, axis=0)
-    faint = scatters & roulette & (p.boost * jnp.exp(-absorbed) < ROULETTE_BELOW)
+    played = jnp.round(jnp.log(jnp.maximum(p.boost, 1)) / CONSOLATION)
+    faint = scatters & roulette & (absorbed > FAINT + played * CONSOLATION)
     dies = faint & (lucky * ROULETTE_ODDS > 1)
     boost = jnp.where(faint, jnp.where(dies, 0, p.boost * ROULETTE_ODDS), p.boost)
 
@@ -191,7 +168,7 @@ def _event(state: _Flight, medium: Medium, words, grid: Grid | None, object_laye
         crossed_at,
     )
     return _Flight(
-        jnp.where(hits, face, state.z + uz * step),
+        jnp.where(state.flying, end, state.z),
         u,
         jnp.where(enters, beyond, layer),
         state.event + jnp.uint32(1),

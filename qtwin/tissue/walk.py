@@ -12,12 +12,12 @@ import numpy as np
 
 from qtwin.core.errors import UserError
 from qtwin.core.random import words
-from qtwin.tissue.paths import Medium, Paths, carry, pack_size, unpack
+from qtwin.tissue.carry import carry
+from qtwin.tissue.paths import Medium, Paths, pack_size, unpack
 from qtwin.tissue.slab import Layers, Slab
 
 BLOCKS = 32
 ROWS = 256  # a block holds whole rows of this many paths
-CHUNK = 131072  # photons walked together
 LOT, KEPT = 128, 32  # photons of a block walked again together, crossings kept of each in one pass
 ROOM = 128  # crossings there is room for: one shape for all slabs, so that a sweep compiles once
 
@@ -47,33 +47,14 @@ def medium_of(layers: Layers) -> Medium:
 
 
 def memory(photons: int, sublayers: int) -> int:
-    """Bytes that a walk holds at its peak: the table, its sorted copy, one chunk in flight."""
-    return 4 * pack_size(sublayers, 1) * (2 * photons + 2 * CHUNK)
+    """Bytes that a walk holds at its peak: the table and its sorted copy."""
+    return 8 * pack_size(sublayers, 1) * photons
 
 
 def rounded(photons: int) -> int:
     """Photons are walked in whole blocks of whole rows: the next multiple of BLOCKS * ROWS."""
     unit = BLOCKS * ROWS
     return -(-photons // unit) * unit
-
-
-def _chunked(medium, seed, numbers, object_layer):
-    size = min(CHUNK, 1 << (len(numbers) - 1).bit_length())
-    for first in range(0, len(numbers), size):
-        part = numbers[first : first + size]
-        full = np.resize(part, size)  # a short last chunk repeats itself; the repeats are dropped
-        table = carry(
-            medium,
-            seed,
-            jnp.asarray(full, jnp.uint32),
-            None,
-            None,
-            jnp.asarray(0, jnp.int32),
-            jnp.asarray(True),
-            object_layer=object_layer,
-            kept=1,
-        )
-        yield np.asarray(table)[: len(part)]
 
 
 def _again(medium, seed, numbers, crossings, per_block, object_layer):
@@ -93,18 +74,9 @@ def _again(medium, seed, numbers, crossings, per_block, object_layer):
         photons = np.where(present, photons, photons[present][0])
         windows = []
         for window in range(-(-int(most) // KEPT)):
-            table = carry(
-                medium,
-                seed,
-                jnp.asarray(photons.ravel()),
-                None,
-                None,
-                jnp.asarray(window * KEPT, jnp.int32),
-                jnp.asarray(True),
-                object_layer=object_layer,
-                kept=KEPT,
-            )
-            windows.append(unpack(table.reshape(BLOCKS, LOT, -1), sublayers, KEPT))
+            skip = window * KEPT
+            table = carry(medium, seed, photons.ravel(), skip=skip, object_layer=object_layer, kept=KEPT)
+            windows.append(unpack(jnp.asarray(table.reshape(BLOCKS, LOT, -1)), sublayers, KEPT))
         crossed = jnp.concatenate([w.crossed_at for w in windows], axis=2)
         missing = -crossed.shape[2] % ROOM
         crossed = jnp.pad(crossed, [(0, 0), (0, 0), (0, missing), (0, 0), (0, 0)])
@@ -131,11 +103,7 @@ def walk(slab: Slab, *, key, photons: int, aperture: float = 1.0, memory_limit: 
     medium, seed = medium_of(layers), words(key)
     numbers = np.arange(total, dtype=np.uint32)
     per_block = total // BLOCKS
-    table = np.empty((total, pack_size(sublayers, 1)), np.float32)
-    at = 0
-    for part in _chunked(medium, seed, numbers, layers.object):
-        table[at : at + len(part)] = part
-        at += len(part)
+    table = carry(medium, seed, numbers, object_layer=layers.object, kept=1)
     paths = unpack(table, sublayers, 1)
     sine = np.hypot(paths.direction[:, 0], paths.direction[:, 1])
     seen = (paths.transmitted > 0) & (sine <= aperture) & (np.asarray(paths.boost) > 0)

@@ -96,8 +96,15 @@ def config(request):
 
 
 def scores(counts, p, error=0.0):
-    """z of counts of PAIRS pairs against probabilities with standard errors of their own."""
-    return (counts / PAIRS - p) / np.sqrt(p * (1 - p) / PAIRS + np.square(error))
+    """z of counts of PAIRS pairs against probabilities with standard errors of their own.
+
+    Normal score of the mid-P value of Poisson's law: a few counts have tails that no normal law has.
+    """
+    mean = PAIRS * np.maximum(p, 1e-300)
+    below = stats.poisson.cdf(counts, mean) - stats.poisson.pmf(counts, mean) / 2
+    above = stats.poisson.sf(counts, mean) + stats.poisson.pmf(counts, mean) / 2
+    z = np.where(below < above, stats.norm.ppf(below), stats.norm.isf(above))
+    return z / np.sqrt(1 + PAIRS * np.square(error) / np.maximum(p, 1e-300))
 
 
 def agrees(z) -> bool:

@@ -15,7 +15,8 @@ from qtwin.core.errors import FieldError, UserError
 from qtwin.core.random import words
 from qtwin.optics.fresnel import normal_reflectance, reflectance
 from qtwin.tissue import Slab, fates, phase, walk
-from qtwin.tissue.paths import carry, unpack
+from qtwin.tissue.carry import carry
+from qtwin.tissue.paths import unpack
 from qtwin.tissue.walk import BLOCKS, medium_of
 
 D = 1e-3
@@ -222,11 +223,9 @@ def carried(made, key, photons, roulette=True, kept=1, skip=0):
     return carry(
         medium_of(layers),
         words(key),
-        jnp.asarray(photons, jnp.uint32),
-        None,
-        None,
-        jnp.asarray(skip, jnp.int32),
-        jnp.asarray(roulette),
+        photons,
+        skip=skip,
+        roulette=roulette,
         object_layer=made.object_layer,
         kept=kept,
     )

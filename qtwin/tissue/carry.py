@@ -1,0 +1,70 @@
+"""Who carries the photons: threads of this processor, or every device of jax. One law, the same photons."""
+
+import os
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from qtwin.scene.grid import Grid
+from qtwin.tissue import paths
+from qtwin.tissue.paths import Medium
+
+CHUNK = 131072  # photons in flight on one device in one call: one shape, compiled once
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def carry(
+    medium: Medium, words, photons, *, start=None, grid=None, skip=0, roulette=True, object_layer: int, kept: int
+) -> np.ndarray:
+    """Walk the photons numbered ``photons`` (uint32 [n]) to their end: float32 table [n, pack_size].
+
+    ``words`` seed the law, ``start`` [n, 2] is where each meets the surface (None: on the axis); with a `padded`
+    ``grid`` the transmission of the object is multiplied at every crossing. Keeps the displacement at crossings
+    number ``skip`` .. ``skip + kept - 1`` of the object plane. ``roulette`` ends faint photons by an unbiased game. A
+    photon's path depends on ``words`` and its number alone, not on who carries it or in which company (up to
+    rounding).
+    """
+    photons = np.asarray(photons, np.uint32)
+    if jax.default_backend() == "cpu":
+        from qtwin.tissue import swarm  # here: numba is needed only where a processor carries
+
+        where = (start, grid, skip, roulette)
+        return swarm.carry(medium, words, photons, *where, object_layer=object_layer, kept=kept, threads=cores())
+    return on_devices(medium, words, photons, start, grid, skip, roulette, object_layer=object_layer, kept=kept)
+
+
+def on_devices(medium, words, photons, start, grid: Grid | None, skip, roulette, *, object_layer: int, kept: int):
+    """`paths.carry` on all devices of jax at once, each with an equal share of the photons."""
+    devices = jax.devices()
+    mesh = Mesh(np.array(devices), ("photons",))
+    split, whole = NamedSharding(mesh, PartitionSpec("photons")), NamedSharding(mesh, PartitionSpec())
+    size = len(devices) * min(CHUNK, 1 << max(-(-len(photons) // len(devices)) - 1, 0).bit_length())
+    table = np.empty((len(photons), paths.pack_size(medium.mu_s.shape[0], kept)), np.float32)
+    step = partial(_sharded, mesh, object_layer, kept)
+    fixed = jax.device_put((medium, words, grid, jnp.asarray(skip, jnp.int32), jnp.asarray(bool(roulette))), whole)
+    for first in range(0, len(photons), size):
+        part = slice(first, first + size)
+        some = np.resize(photons[part], size)  # a short last chunk repeats itself; the repeats are dropped
+        begin = None if start is None else np.resize(np.asarray(start, np.float32)[part], (size, 2))
+        table[part] = np.asarray(step(*fixed, *jax.device_put((some, begin), split)))[: len(table[part])]
+    return table
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _sharded(mesh, object_layer, kept, medium, words, grid, skip, roulette, photons, start):
+    across, same = PartitionSpec("photons"), PartitionSpec()
+
+    def share(medium, words, grid, skip, roulette, photons, start):
+        given = (medium, words, photons, start, grid, skip, roulette)
+        return paths.carry(*given, object_layer=object_layer, kept=kept)
+
+    specs = (same, same, same, same, same, across, across)
+    run = jax.shard_map(share, mesh=mesh, in_specs=specs, out_specs=across, check_vma=False)
+    return run(medium, words, grid, skip, roulette, photons, start)

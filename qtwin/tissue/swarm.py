@@ -1,0 +1,226 @@
+"""The photon walk on a processor: `law` as one vectorised loop over the lanes of a small swarm.
+
+LANES photons fly at once, their state in the first-level cache. One pass over the swarm is two loops: the first is
+free of branches and becomes vector code (flight and scattering of every lane); the second handles lane by lane what is
+rare or scattered in memory (tallies of the layer, interfaces, the object, the roulette, and a new photon for a
+lane whose photon has finished). A finished photon writes one row of the table; nobody is left in flight.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+from numba import njit
+
+from qtwin.core.compiled import CPU, FAST
+from qtwin.tissue.law import CONSOLATION, FAINT, ROULETTE_ODDS, law
+from qtwin.tissue.paths import pack_size
+
+LANES = 256
+# rows of the swarm's state: flight, medium, and what was gathered since the lane entered its layer
+(_Z, _UX, _UY, _UZ, _TOP, _BOTTOM, _MU_A, _MU_S, _G, _ABSORBED, _LIMIT, _LENGTH, _COUNT, _SCORE, _DX, _DY) = range(16)
+_PHOTON, _EVENT, _STATE, _LUCK = range(4)
+_SCATTERED, _HIT, _FAINT, _IDLE, _FRESH = (np.uint32(i) for i in range(5))
+# columns of a row of the table before the layers; see `qtwin.tissue.paths.unpack`
+_TRANSMITTED, _STRAYED, _BOOST, _CLEAR, _CROSSINGS, _DIRECTION, HEAD = 0, 1, 2, 3, 4, 5, 7
+
+_draw, _fly, _cosine, _score, _turn, _reflectance, _uniform = law(CPU)
+_where = CPU.where
+_ZERO, _ONE, _FIRST = np.float32(0), np.float32(1), np.uint32(0)
+_ENDLESS = np.float32(np.inf)
+_FAINT_AT, _LATER, _ODDS = np.float32(FAINT), np.float32(CONSOLATION), np.float32(ROULETTE_ODDS)
+
+
+@njit(**FAST)
+def _advance(k0, k1, patience, real, word):
+    """Fly and scatter every lane; fresh ones start at the surface, straight down, with nothing gathered yet.
+
+    ``patience`` is the absorption after which the roulette is played. The state stands in rows of LANES numbers, at
+    constant distances: the compiler sees that they do not overlap.
+    """
+    for i in range(LANES):
+        state = word[_STATE * LANES + i]
+        fresh = state == _FRESH
+        event = _where(fresh, _FIRST, word[_EVENT * LANES + i])
+        b0, b1, b2, b3 = _draw(k0, k1, word[_PHOTON * LANES + i], event)
+        ux, uy = _where(fresh, _ZERO, real[_UX * LANES + i]), _where(fresh, _ZERO, real[_UY * LANES + i])
+        uz, z = _where(fresh, _ONE, real[_UZ * LANES + i]), _where(fresh, _ZERO, real[_Z * LANES + i])
+        top, bottom = real[_TOP * LANES + i], real[_BOTTOM * LANES + i]
+        mu_s, mu_a, g = real[_MU_S * LANES + i], real[_MU_A * LANES + i], real[_G * LANES + i]
+        limit = _where(fresh, patience, real[_LIMIT * LANES + i])
+        step, hits, end = _fly(z, uz, top, bottom, mu_s, b0)
+        cosine = _cosine(_uniform(b1), g)
+        vx, vy, vz = _turn(ux, uy, uz, cosine, b2)
+        absorbed = _where(fresh, _ZERO, real[_ABSORBED * LANES + i]) + mu_a * step
+        real[_Z * LANES + i] = end
+        real[_UX * LANES + i] = _where(hits, ux, vx)
+        real[_UY * LANES + i] = _where(hits, uy, vy)
+        real[_UZ * LANES + i] = _where(hits, uz, vz)
+        real[_ABSORBED * LANES + i] = absorbed
+        real[_LIMIT * LANES + i] = limit
+        real[_LENGTH * LANES + i] = _where(fresh, _ZERO, real[_LENGTH * LANES + i]) + step
+        real[_COUNT * LANES + i] = _where(fresh, _ZERO, real[_COUNT * LANES + i]) + _where(hits, _ZERO, _ONE)
+        score = _where(hits, _ZERO, _score(cosine, g))
+        real[_SCORE * LANES + i] = _where(fresh, _ZERO, real[_SCORE * LANES + i]) + score
+        real[_DX * LANES + i] = _where(fresh, _ZERO, real[_DX * LANES + i]) + ux * step
+        real[_DY * LANES + i] = _where(fresh, _ZERO, real[_DY * LANES + i]) + uy * step
+        word[_LUCK * LANES + i] = b3
+        word[_EVENT * LANES + i] = np.uint32(event + np.uint32(1))
+        met = _where(hits, _HIT, _where(absorbed > limit, _FAINT, _SCATTERED))
+        word[_STATE * LANES + i] = _where(state == _IDLE, _IDLE, met)
+
+
+@njit(**FAST, inline="always")
+def _look_up(values, cell, x, y):
+    """Bilinear transmission of a `padded` grid, as `qtwin.scene.grid.look_up`."""
+    rows, columns = values.shape
+    cx = min(max(x / cell + np.float32((columns - 1) / 2), _ZERO), np.float32(columns - 1))
+    cy = min(max(y / cell + np.float32((rows - 1) / 2), _ZERO), np.float32(rows - 1))
+    ix, iy = min(int(cx), columns - 2), min(int(cy), rows - 2)
+    fx, fy = cx - np.float32(ix), cy - np.float32(iy)
+    high = values[iy, ix] * (_ONE - fx) + values[iy, ix + 1] * fx
+    low = values[iy + 1, ix] * (_ONE - fx) + values[iy + 1, ix + 1] * fx
+    return high * (_ONE - fy) + low * fy
+
+
+@njit(**FAST, inline="always")
+def _enter(lane, layer, real, medium):
+    """Copy what a lane needs of its layer; medium rows: top, bottom, mu_a, mu_s, g."""
+    for k in range(5):
+        real[(_TOP + k) * LANES + lane] = medium[k, layer]
+
+
+@njit(**FAST, inline="always")
+def _flush(lane, layer, count, real, row):
+    """Add what the lane has gathered in ``layer`` to its row."""
+    at = HEAD + layer
+    row[lane, at] += real[_LENGTH * LANES + lane]
+    row[lane, at + count] += real[_COUNT * LANES + lane]
+    row[lane, at + 2 * count] += real[_SCORE * LANES + lane]
+    row[lane, HEAD + 3 * count + 2 * layer] += real[_DX * LANES + lane]
+    row[lane, HEAD + 3 * count + 2 * layer + 1] += real[_DY * LANES + lane]
+    if real[_COUNT * LANES + lane] > _ZERO:
+        row[lane, _STRAYED] = _ONE
+
+
+@njit(**FAST, inline="always")
+def _cross(lane, count, skip, kept, row, grid, cell, x, y):
+    """The lane passes the object plane: keep its displacement, dim it by the object at (x, y) + displacement."""
+    shift, crossed = HEAD + 3 * count, HEAD + 5 * count
+    nth = int(row[lane, _CROSSINGS]) - skip
+    row[lane, _CROSSINGS] += _ONE
+    for k in range(2 * count):
+        if 0 <= nth < kept:
+            row[lane, crossed + 2 * count * nth + k] = row[lane, shift + k]
+    if grid.size > 0:
+        for k in range(count):
+            x += row[lane, shift + 2 * k]
+            y += row[lane, shift + 2 * k + 1]
+        row[lane, _CLEAR] *= _look_up(grid, cell, x, y)
+
+
+@njit(**FAST)
+def _walk(medium, n, k0, k1, photons, start, grid, cell, skip, roulette, object_layer, kept, table):
+    """Carry ``photons`` to their end; row i of ``table`` is photon i of the list."""
+    total, count = len(photons), medium.shape[1]
+    real, word = np.zeros(16 * LANES, np.float32), np.zeros(4 * LANES, np.uint32)
+    layer, slot, busy = np.zeros(LANES, np.int64), np.zeros(LANES, np.int64), np.zeros(LANES, np.int64)
+    row = np.zeros((LANES, table.shape[1]), np.float32)
+    patience = _FAINT_AT if roulette else _ENDLESS
+    head = min(LANES, total)
+    live = head
+    for i in range(LANES):
+        slot[i], word[_PHOTON * LANES + i] = i, photons[i % total]
+        word[_STATE * LANES + i] = _FRESH if i < head else _IDLE
+        row[i, _BOOST], row[i, _CLEAR] = _ONE, _ONE
+        _enter(i, 0, real, medium)
+    while live > 0:
+        _advance(k0, k1, patience, real, word)
+        some = 0
+        for i in range(LANES):
+            busy[some] = i
+            some += word[_STATE * LANES + i] != _SCATTERED
+        for j in range(some):
+            i = busy[j]
+            state = word[_STATE * LANES + i]
+            if state == _IDLE:
+                continue
+            here = layer[i]
+            luck = _uniform(word[_LUCK * LANES + i])
+            done, beyond = False, here
+            if state == _FAINT:
+                done = luck * _ODDS > _ONE
+                row[i, _BOOST] *= _ZERO if done else _ODDS
+                real[_LIMIT * LANES + i] += _LATER
+            else:
+                uz = real[_UZ * LANES + i]
+                down = uz > _ZERO
+                beyond = here + 1 if down else here - 1
+                n_here, n_beyond = n[here + 1], n[beyond + 1]
+                if n_here != n_beyond:
+                    mirror, out = _reflectance(abs(uz), n_here, n_beyond)
+                    if luck < mirror:
+                        real[_UZ * LANES + i] = -uz
+                        row[i, _STRAYED] = _ONE
+                        continue
+                    bend = n_here / n_beyond
+                    real[_UX * LANES + i] *= bend
+                    real[_UY * LANES + i] *= bend
+                    real[_UZ * LANES + i] = out if down else -out
+                done = beyond < 0 or beyond >= count
+                if done:
+                    row[i, _TRANSMITTED] = _ONE if down else _ZERO
+                    row[i, _DIRECTION] = real[_UX * LANES + i]
+                    row[i, _DIRECTION + 1] = real[_UY * LANES + i]
+            if done or state == _HIT:
+                _flush(i, here, count, real, row)
+            if done:
+                for k in range(table.shape[1]):
+                    table[slot[i], k] = row[i, k]
+                    row[i, k] = _ZERO
+                row[i, _BOOST], row[i, _CLEAR] = _ONE, _ONE
+                if here > 0:
+                    layer[i] = 0
+                    _enter(i, 0, real, medium)
+                if head < total:
+                    slot[i], word[_PHOTON * LANES + i] = head, photons[head]
+                    word[_STATE * LANES + i] = _FRESH
+                    head += 1
+                else:
+                    word[_STATE * LANES + i] = _IDLE
+                    live -= 1
+            elif state == _HIT:
+                for k in range(_LENGTH, _DY + 1):
+                    real[k * LANES + i] = _ZERO
+                layer[i] = beyond
+                _enter(i, beyond, real, medium)
+                if min(here, beyond) == object_layer:
+                    x, y = (start[slot[i], 0], start[slot[i], 1]) if len(start) else (_ZERO, _ZERO)
+                    _cross(i, count, skip, kept, row, grid, cell, x, y)
+
+
+def carry(medium, words, photons, start, grid, skip, roulette, *, object_layer: int, kept: int, threads: int):
+    """As `qtwin.tissue.carry.carry`, on ``threads`` threads of this processor."""
+    numbers = np.stack([np.asarray(a, np.float32) for a in medium[:5]])
+    count = numbers.shape[1]
+    k0, k1 = (np.uint32(w) for w in words)
+    photons = np.ascontiguousarray(photons, np.uint32)
+    start = np.zeros((0, 2), np.float32) if start is None else np.ascontiguousarray(start, np.float32)
+    values = np.zeros((0, 0), np.float32) if grid is None else np.ascontiguousarray(grid.values, np.float32)
+    cell = np.float32(1 if grid is None else grid.cell)
+    table = np.empty((len(photons), pack_size(count, kept)), np.float32)
+    fixed = (values, cell, int(skip), bool(roulette), object_layer, kept)
+
+    def part(bounds):
+        a, b = bounds
+        some = start[a:b] if len(start) else start
+        _walk(numbers, np.asarray(medium.n, np.float32), k0, k1, photons[a:b], some, *fixed, table[a:b])
+
+    edges = np.linspace(0, len(photons), threads + 1).astype(int)
+    bounds = [(a, b) for a, b in pairwise(edges) if b > a]
+    if len(bounds) == 1:
+        part(bounds[0])
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(part, bounds))
+    return table
