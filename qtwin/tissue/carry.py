@@ -21,33 +21,43 @@ def cores() -> int:
 
 
 def carry(
-    medium: Medium, words, photons, *, start=None, grid=None, skip=0, roulette=True, object_layer: int, kept: int
+    medium: Medium,
+    words,
+    photons,
+    *,
+    start=None,
+    grid: Grid | None = None,
+    skip: int = 0,
+    roulette: bool = True,
+    object_layer: int = -1,
+    kept: int = 0,
+    point: bool = False,
 ) -> np.ndarray:
     """Walk the photons numbered ``photons`` (uint32 [n]) to their end: float32 table [n, pack_size].
 
     ``words`` seed the law, ``start`` [n, 2] is where each meets the surface (None: on the axis); with a `padded`
     ``grid`` the transmission of the object is multiplied at every crossing. Keeps the displacement at crossings
-    number ``skip`` .. ``skip + kept - 1`` of the object plane. ``roulette`` ends faint photons by an unbiased game. A
-    photon's path depends on ``words`` and its number alone, not on who carries it or in which company (up to
-    rounding).
+    number ``skip`` .. ``skip + kept - 1`` of the object plane. ``roulette`` ends faint photons by an unbiased game;
+    ``point`` keeps one point of every path, uniform along it. A photon's path depends on ``words`` and its number
+    alone, not on who carries it or in which company (up to rounding).
     """
     photons = np.asarray(photons, np.uint32)
+    given = (medium, words, photons, start, grid, skip, roulette)
     if jax.default_backend() == "cpu":
         from qtwin.tissue import swarm  # here: numba is needed only where a processor carries
 
-        where = (start, grid, skip, roulette)
-        return swarm.carry(medium, words, photons, *where, object_layer=object_layer, kept=kept, threads=cores())
-    return on_devices(medium, words, photons, start, grid, skip, roulette, object_layer=object_layer, kept=kept)
+        return swarm.carry(*given, object_layer=object_layer, kept=kept, point=point, threads=cores())
+    return on_devices(*given, object_layer=object_layer, kept=kept, point=point)
 
 
-def on_devices(medium, words, photons, start, grid: Grid | None, skip, roulette, *, object_layer: int, kept: int):
+def on_devices(medium, words, photons, start, grid: Grid | None, skip, roulette, *, object_layer, kept, point=False):
     """`paths.carry` on all devices of jax at once, each with an equal share of the photons."""
     devices = jax.devices()
     mesh = Mesh(np.array(devices), ("photons",))
     split, whole = NamedSharding(mesh, PartitionSpec("photons")), NamedSharding(mesh, PartitionSpec())
     size = len(devices) * min(CHUNK, 1 << max(-(-len(photons) // len(devices)) - 1, 0).bit_length())
-    table = np.empty((len(photons), paths.pack_size(medium.mu_s.shape[0], kept)), np.float32)
-    step = partial(_sharded, mesh, object_layer, kept)
+    table = np.empty((len(photons), paths.pack_size(medium.mu_s.shape[0], kept, point)), np.float32)
+    step = partial(_sharded, mesh, object_layer, kept, point)
     fixed = jax.device_put((medium, words, grid, jnp.asarray(skip, jnp.int32), jnp.asarray(bool(roulette))), whole)
     for first in range(0, len(photons), size):
         part = slice(first, first + size)
@@ -57,13 +67,13 @@ def on_devices(medium, words, photons, start, grid: Grid | None, skip, roulette,
     return table
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _sharded(mesh, object_layer, kept, medium, words, grid, skip, roulette, photons, start):
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _sharded(mesh, object_layer, kept, point, medium, words, grid, skip, roulette, photons, start):
     across, same = PartitionSpec("photons"), PartitionSpec()
 
     def share(medium, words, grid, skip, roulette, photons, start):
         given = (medium, words, photons, start, grid, skip, roulette)
-        return paths.carry(*given, object_layer=object_layer, kept=kept)
+        return paths.carry(*given, object_layer=object_layer, kept=kept, point=point)
 
     specs = (same, same, same, same, same, across, across)
     run = jax.shard_map(share, mesh=mesh, in_specs=specs, out_specs=across, check_vma=False)

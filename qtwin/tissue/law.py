@@ -12,6 +12,8 @@ from collections.abc import Callable
 from math import log as ln
 from typing import NamedTuple
 
+import numpy as np
+
 from qtwin.core.elementary import Elementary
 from qtwin.core.random import counter
 from qtwin.optics.fresnel import interface
@@ -36,6 +38,7 @@ class Law(NamedTuple):
     turn: Callable
     reflectance: Callable
     uniform: Callable
+    choose: Callable
 
 
 def law(do: Elementary) -> Law:
@@ -44,6 +47,9 @@ def law(do: Elementary) -> Law:
     random, phase, reflectance = counter(do), henyey_greenstein(do), interface(do)
     threefry, uniform, exponential = random
     zero, one, two = do.number(0), do.number(1), do.number(2)
+    half, coarse, fine = do.number(0.5), do.number(2**-9), do.number(2**-18)
+    low = np.uint32(0x1FF)
+    real = do.real
     never, level, upright = do.number(1e-30), do.number(1e-7), do.number(0.99999)
     s1, s3, s5, s7, s9 = (do.number(c) for c in _SINE)
     c0, c2, c4, c6, c8, c10 = (do.number(c) for c in _COSINE)
@@ -86,4 +92,14 @@ def law(do: Elementary) -> Law:
         norm = one / sqrt(x * x + y * y + z * z)
         return x * norm, y * norm, z * norm
 
-    return Law(draw, fly, phase.sample, phase.score, turn, reflectance, uniform)
+    @do.compile
+    def choose(step, length, b1, b2, b3):
+        """Whether a point of this step replaces the one kept of a path of ``length`` so far, and where in the step.
+
+        With probability step/(length + step), and uniformly inside: one point kept of every path, uniform along it.
+        Uses the low bits that `uniform` leaves.
+        """
+        u = (real(word(word(b1 & low) << word(9)) | word(b2 & low)) + half) * fine
+        return u * (length + step) < step, (real(word(b3 & low)) + half) * coarse
+
+    return Law(draw, fly, phase.sample, phase.score, turn, reflectance, uniform, choose)

@@ -31,6 +31,19 @@ class Medium(NamedTuple):
     n: jax.Array  # [M + 2], the outside included
 
 
+class Point(NamedTuple):
+    """One point of a path, chosen uniformly along its length, and the path up to there."""
+
+    boost: jax.Array  # [...] weight won in the roulette before
+    layer: jax.Array  # [...] number of the sublayer
+    place: jax.Array  # [...] fraction of the sublayer's thickness above it
+    total: jax.Array  # [...] length of the whole path, m
+    length: jax.Array  # [..., M]
+    scatterings: jax.Array  # [..., M]
+    score: jax.Array  # [..., M]
+    shift: jax.Array  # [..., M, 2]
+
+
 class Paths(NamedTuple):
     """What is known of finished photons; leading axes are photons, M sublayers, K crossings kept."""
 
@@ -45,6 +58,7 @@ class Paths(NamedTuple):
     shift: jax.Array  # [..., M, 2] lateral displacement gathered in each sublayer, m
     crossings: jax.Array  # [...] times it passed the object plane
     crossed_at: jax.Array  # [..., K, M, 2] the same displacement at the first crossings kept
+    point: Point | None = None
 
 
 class _Flight(NamedTuple):
@@ -60,9 +74,9 @@ class _Flight(NamedTuple):
     paths: Paths  # with lanes as the last axis
 
 
-def pack_size(sublayers: int, kept: int) -> int:
+def pack_size(sublayers: int, kept: int, point: bool = False) -> int:
     """Float32 numbers per photon in the table that `carry` returns."""
-    return 7 + 5 * sublayers + 2 * sublayers * kept
+    return 7 + 5 * sublayers + 2 * sublayers * kept + (4 + 5 * sublayers if point else 0)
 
 
 def _launch(state: _Flight, where, photon, slot, start) -> _Flight:
@@ -89,6 +103,30 @@ def _launch(state: _Flight, where, photon, slot, start) -> _Flight:
     )
 
 
+def _choose(p: Paths, state: _Flight, here, step, bits, top, bottom) -> Point:
+    """The kept point, a point of this step in its place where the law says so."""
+    q, (ux, uy, uz) = p.point, state.u
+    chosen, part = LAW.choose(step, q.total, *bits)
+    chosen, some = chosen & state.flying, part * step
+    partly = jnp.where(here, some[None, :], 0)
+    moved = jnp.where(here[:, None, :], jnp.stack([ux * some, uy * some])[None], 0)
+    place = (state.z + uz * some - top) / (bottom - top)
+
+    def take(new, old):
+        return jnp.where(jnp.broadcast_to(chosen, old.shape), new, old)
+
+    return Point(
+        take(p.boost, q.boost),
+        take(state.layer.astype(jnp.float32), q.layer),
+        take(place, q.place),
+        q.total + step,
+        take(p.length + partly, q.length),
+        take(p.scatterings, q.scatterings),
+        take(p.score, q.score),
+        take(p.shift + moved, q.shift),
+    )
+
+
 def _event(state: _Flight, medium: Medium, words, grid: Grid | None, object_layer: int, skip, roulette) -> _Flight:
     """One event of every photon in flight: a scattering, or an interface."""
     count = medium.mu_s.shape[0]
@@ -110,6 +148,7 @@ def _event(state: _Flight, medium: Medium, words, grid: Grid | None, object_laye
     hits = state.flying & hits
 
     here = layer[None, :] == jnp.arange(count, dtype=layer.dtype)[:, None]
+    point = None if p.point is None else _choose(p, state, here, step, (b1, b2, b3), top, bottom)
     length = p.length + jnp.where(here, step[None, :], 0)
     moved = jnp.stack([ux * step, uy * step])[None, :, :]
     shift = p.shift + jnp.where(here[:, None, :], moved, 0)
@@ -166,6 +205,7 @@ def _event(state: _Flight, medium: Medium, words, grid: Grid | None, object_laye
         shift,
         p.crossings + crosses.astype(jnp.int32),
         crossed_at,
+        point,
     )
     return _Flight(
         jnp.where(state.flying, end, state.z),
@@ -186,30 +226,32 @@ def _pack(p: Paths):
     rows = [p.transmitted, p.strayed, p.boost, p.clear, p.crossings.astype(jnp.float32), *p.direction]
     rows += [*p.length, *p.scatterings, *p.score, *p.shift.reshape(-1, p.boost.shape[0])]
     rows += [*p.crossed_at.reshape(-1, p.boost.shape[0])]
+    if p.point is not None:
+        rows += [row for part in p.point for row in part.reshape(-1, p.boost.shape[0])]
     return jnp.stack(rows, axis=1)
 
 
-def unpack(table, sublayers: int, kept: int) -> Paths:
+def unpack(table, sublayers: int, kept: int, point: bool = False) -> Paths:
     """Table [..., pack_size] of `carry` -> Paths with photons as leading axes."""
-    m, lead = sublayers, table.shape[:-1]
-    parts = jnp.split(table[..., 7:], [m, 2 * m, 3 * m, 5 * m], axis=-1)
-    return Paths(
-        table[..., 0],
-        table[..., 1],
-        table[..., 2],
-        table[..., 3],
-        table[..., 5:7],
-        parts[0],
-        parts[1],
-        parts[2],
-        parts[3].reshape(*lead, m, 2),
-        table[..., 4].astype(jnp.int32),
-        parts[4].reshape(*lead, kept, m, 2),
-    )
+    m, lead, at = sublayers, table.shape[:-1], 7
+
+    def columns(number, shape=()):
+        nonlocal at
+        at += number
+        return table[..., at - number : at].reshape(*lead, *shape)
+
+    def layers():
+        return columns(m, (m,)), columns(m, (m,)), columns(m, (m,)), columns(2 * m, (m, 2))
+
+    gathered = layers()
+    crossings, crossed = table[..., 4].astype(jnp.int32), columns(2 * m * kept, (kept, m, 2))
+    chosen = Point(*(columns(1) for _ in range(4)), *layers()) if point else None
+    head = (table[..., 0], table[..., 1], table[..., 2], table[..., 3], table[..., 5:7])
+    return Paths(*head, *gathered, crossings, crossed, chosen)
 
 
-@partial(jax.jit, static_argnames=("object_layer", "kept"))
-def carry(medium: Medium, words, photons, start, grid, skip, roulette, *, object_layer: int, kept: int):
+@partial(jax.jit, static_argnames=("object_layer", "kept", "point"))
+def carry(medium: Medium, words, photons, start, grid, skip, roulette, *, object_layer: int, kept: int, point=False):
     """Walk the photons numbered ``photons`` (uint32 [n]) to their end: float32 table [n, pack_size].
 
     ``start`` [n, 2] is where each meets the surface; with a `padded` ``grid`` the transmission of the
@@ -237,6 +279,7 @@ def carry(medium: Medium, words, photons, start, grid, skip, roulette, *, object
         blank(count, 2),
         none,
         blank(kept, count, 2),
+        Point(*(blank() for _ in range(4)), *(blank(count) for _ in range(3)), blank(count, 2)) if point else None,
     )
     off = jnp.zeros(lanes, bool)
     unsigned = jnp.zeros(lanes, jnp.uint32)
@@ -247,7 +290,7 @@ def carry(medium: Medium, words, photons, start, grid, skip, roulette, *, object
         return blank(2) if start is None else jnp.take(start, slot, axis=0, mode="clip").T
 
     state = _launch(state, jnp.ones(lanes, bool), photons[:lanes], first, starts(first))
-    table = jnp.zeros((total, pack_size(count, kept)), jnp.float32)
+    table = jnp.zeros((total, pack_size(count, kept, point)), jnp.float32)
 
     def unfinished(loop):
         return jnp.any(loop[0].flying)

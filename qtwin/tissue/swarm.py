@@ -17,14 +17,18 @@ from qtwin.tissue.law import CONSOLATION, FAINT, ROULETTE_ODDS, law
 from qtwin.tissue.paths import pack_size
 
 LANES = 256
-# rows of the swarm's state: flight, medium, and what was gathered since the lane entered its layer
-(_Z, _UX, _UY, _UZ, _TOP, _BOTTOM, _MU_A, _MU_S, _G, _ABSORBED, _LIMIT, _LENGTH, _COUNT, _SCORE, _DX, _DY) = range(16)
+# rows of the swarm's state: flight, medium, what was gathered since the lane entered its layer, and the kept point
+(_Z, _UX, _UY, _UZ, _TOP, _BOTTOM, _MU_A, _MU_S, _G, _ABSORBED, _LIMIT, _BOOST, _TOTAL) = range(13)
+(_LENGTH, _COUNT, _SCORE, _DX, _DY) = range(13, 18)
+(_P_NEW, _P_BOOST, _P_Z, _P_LENGTH, _P_COUNT, _P_SCORE, _P_DX, _P_DY) = range(18, 26)
+ROWS = 26
 _PHOTON, _EVENT, _STATE, _LUCK = range(4)
 _SCATTERED, _HIT, _FAINT, _IDLE, _FRESH = (np.uint32(i) for i in range(5))
 # columns of a row of the table before the layers; see `qtwin.tissue.paths.unpack`
-_TRANSMITTED, _STRAYED, _BOOST, _CLEAR, _CROSSINGS, _DIRECTION, HEAD = 0, 1, 2, 3, 4, 5, 7
+_TRANSMITTED, _STRAYED, _WON, _CLEAR, _CROSSINGS, _DIRECTION, HEAD = 0, 1, 2, 3, 4, 5, 7
+_POINT_BOOST, _POINT_LAYER, _POINT_PLACE, _POINT_TOTAL, POINT_HEAD = 0, 1, 2, 3, 4
 
-_draw, _fly, _cosine, _score, _turn, _reflectance, _uniform = law(CPU)
+_draw, _fly, _cosine, _score, _turn, _reflectance, _uniform, _choose = law(CPU)
 _where = CPU.where
 _ZERO, _ONE, _FIRST = np.float32(0), np.float32(1), np.uint32(0)
 _ENDLESS = np.float32(np.inf)
@@ -32,10 +36,11 @@ _FAINT_AT, _LATER, _ODDS = np.float32(FAINT), np.float32(CONSOLATION), np.float3
 
 
 @njit(**FAST)
-def _advance(k0, k1, patience, real, word):
+def _advance(k0, k1, patience, point, real, word):
     """Fly and scatter every lane; fresh ones start at the surface, straight down, with nothing gathered yet.
 
-    ``patience`` is the absorption after which the roulette is played. The state stands in rows of LANES numbers, at
+    ``patience`` is the absorption after which the roulette is played; with ``point`` (None is without) one point of
+    each path is kept. The state stands in rows of LANES numbers, at
     constant distances: the compiler sees that they do not overlap.
     """
     for i in range(LANES):
@@ -52,18 +57,36 @@ def _advance(k0, k1, patience, real, word):
         cosine = _cosine(_uniform(b1), g)
         vx, vy, vz = _turn(ux, uy, uz, cosine, b2)
         absorbed = _where(fresh, _ZERO, real[_ABSORBED * LANES + i]) + mu_a * step
+        length, count = real[_LENGTH * LANES + i], real[_COUNT * LANES + i]
+        length, count = _where(fresh, _ZERO, length), _where(fresh, _ZERO, count)
+        score = _where(fresh, _ZERO, real[_SCORE * LANES + i])
+        dx, dy = _where(fresh, _ZERO, real[_DX * LANES + i]), _where(fresh, _ZERO, real[_DY * LANES + i])
+        boost = _where(fresh, _ONE, real[_BOOST * LANES + i])
+        if point is not None:
+            total = _where(fresh, _ZERO, real[_TOTAL * LANES + i])
+            chosen, part = _choose(step, total, b1, b2, b3)
+            some = part * step
+            real[_TOTAL * LANES + i] = total + step
+            real[_P_NEW * LANES + i] = _where(chosen, _ONE, _where(fresh, _ZERO, real[_P_NEW * LANES + i]))
+            real[_P_BOOST * LANES + i] = _where(chosen, boost, real[_P_BOOST * LANES + i])
+            real[_P_Z * LANES + i] = _where(chosen, z + uz * some, real[_P_Z * LANES + i])
+            real[_P_LENGTH * LANES + i] = _where(chosen, length + some, real[_P_LENGTH * LANES + i])
+            real[_P_COUNT * LANES + i] = _where(chosen, count, real[_P_COUNT * LANES + i])
+            real[_P_SCORE * LANES + i] = _where(chosen, score, real[_P_SCORE * LANES + i])
+            real[_P_DX * LANES + i] = _where(chosen, dx + ux * some, real[_P_DX * LANES + i])
+            real[_P_DY * LANES + i] = _where(chosen, dy + uy * some, real[_P_DY * LANES + i])
         real[_Z * LANES + i] = end
         real[_UX * LANES + i] = _where(hits, ux, vx)
         real[_UY * LANES + i] = _where(hits, uy, vy)
         real[_UZ * LANES + i] = _where(hits, uz, vz)
         real[_ABSORBED * LANES + i] = absorbed
         real[_LIMIT * LANES + i] = limit
-        real[_LENGTH * LANES + i] = _where(fresh, _ZERO, real[_LENGTH * LANES + i]) + step
-        real[_COUNT * LANES + i] = _where(fresh, _ZERO, real[_COUNT * LANES + i]) + _where(hits, _ZERO, _ONE)
-        score = _where(hits, _ZERO, _score(cosine, g))
-        real[_SCORE * LANES + i] = _where(fresh, _ZERO, real[_SCORE * LANES + i]) + score
-        real[_DX * LANES + i] = _where(fresh, _ZERO, real[_DX * LANES + i]) + ux * step
-        real[_DY * LANES + i] = _where(fresh, _ZERO, real[_DY * LANES + i]) + uy * step
+        real[_BOOST * LANES + i] = boost
+        real[_LENGTH * LANES + i] = length + step
+        real[_COUNT * LANES + i] = count + _where(hits, _ZERO, _ONE)
+        real[_SCORE * LANES + i] = score + _where(hits, _ZERO, _score(cosine, g))
+        real[_DX * LANES + i] = dx + ux * step
+        real[_DY * LANES + i] = dy + uy * step
         word[_LUCK * LANES + i] = b3
         word[_EVENT * LANES + i] = np.uint32(event + np.uint32(1))
         met = _where(hits, _HIT, _where(absorbed > limit, _FAINT, _SCATTERED))
@@ -91,14 +114,30 @@ def _enter(lane, layer, real, medium):
 
 
 @njit(**FAST, inline="always")
-def _flush(lane, layer, count, real, row):
-    """Add what the lane has gathered in ``layer`` to its row."""
-    at = HEAD + layer
-    row[lane, at] += real[_LENGTH * LANES + lane]
-    row[lane, at + count] += real[_COUNT * LANES + lane]
-    row[lane, at + 2 * count] += real[_SCORE * LANES + lane]
-    row[lane, HEAD + 3 * count + 2 * layer] += real[_DX * LANES + lane]
-    row[lane, HEAD + 3 * count + 2 * layer + 1] += real[_DY * LANES + lane]
+def _gather(lane, layer, count, first, at, real, row):
+    """Add the five rows of ``real`` from ``first`` on to the columns of ``layer`` in ``row``, which begin at ``at``."""
+    row[lane, at + layer] += real[first * LANES + lane]
+    row[lane, at + count + layer] += real[(first + 1) * LANES + lane]
+    row[lane, at + 2 * count + layer] += real[(first + 2) * LANES + lane]
+    row[lane, at + 3 * count + 2 * layer] += real[(first + 3) * LANES + lane]
+    row[lane, at + 3 * count + 2 * layer + 1] += real[(first + 4) * LANES + lane]
+
+
+@njit(**FAST, inline="always")
+def _flush(lane, layer, count, point, at_point, real, row):
+    """Add what the lane has gathered in ``layer`` to its row, the kept point first if it lies in this stay."""
+    if point is not None:
+        if real[_P_NEW * LANES + lane] > _ZERO:
+            here = at_point + POINT_HEAD
+            for k in range(5 * count):
+                row[lane, here + k] = row[lane, HEAD + k]
+            _gather(lane, layer, count, _P_LENGTH, here, real, row)
+            top, bottom = real[_TOP * LANES + lane], real[_BOTTOM * LANES + lane]
+            row[lane, at_point + _POINT_BOOST] = real[_P_BOOST * LANES + lane]
+            row[lane, at_point + _POINT_LAYER] = np.float32(layer)
+            row[lane, at_point + _POINT_PLACE] = (real[_P_Z * LANES + lane] - top) / (bottom - top)
+            real[_P_NEW * LANES + lane] = _ZERO
+    _gather(lane, layer, count, _LENGTH, HEAD, real, row)
     if real[_COUNT * LANES + lane] > _ZERO:
         row[lane, _STRAYED] = _ONE
 
@@ -120,22 +159,23 @@ def _cross(lane, count, skip, kept, row, grid, cell, x, y):
 
 
 @njit(**FAST)
-def _walk(medium, n, k0, k1, photons, start, grid, cell, skip, roulette, object_layer, kept, table):
+def _walk(medium, n, k0, k1, photons, start, grid, cell, skip, roulette, object_layer, kept, point, table):
     """Carry ``photons`` to their end; row i of ``table`` is photon i of the list."""
     total, count = len(photons), medium.shape[1]
-    real, word = np.zeros(16 * LANES, np.float32), np.zeros(4 * LANES, np.uint32)
+    real, word = np.zeros(ROWS * LANES, np.float32), np.zeros(4 * LANES, np.uint32)
     layer, slot, busy = np.zeros(LANES, np.int64), np.zeros(LANES, np.int64), np.zeros(LANES, np.int64)
     row = np.zeros((LANES, table.shape[1]), np.float32)
+    at_point = HEAD + 5 * count + 2 * count * kept
     patience = _FAINT_AT if roulette else _ENDLESS
     head = min(LANES, total)
     live = head
     for i in range(LANES):
         slot[i], word[_PHOTON * LANES + i] = i, photons[i % total]
         word[_STATE * LANES + i] = _FRESH if i < head else _IDLE
-        row[i, _BOOST], row[i, _CLEAR] = _ONE, _ONE
+        row[i, _CLEAR] = _ONE
         _enter(i, 0, real, medium)
     while live > 0:
-        _advance(k0, k1, patience, real, word)
+        _advance(k0, k1, patience, point, real, word)
         some = 0
         for i in range(LANES):
             busy[some] = i
@@ -150,7 +190,7 @@ def _walk(medium, n, k0, k1, photons, start, grid, cell, skip, roulette, object_
             done, beyond = False, here
             if state == _FAINT:
                 done = luck * _ODDS > _ONE
-                row[i, _BOOST] *= _ZERO if done else _ODDS
+                real[_BOOST * LANES + i] *= _ZERO if done else _ODDS
                 real[_LIMIT * LANES + i] += _LATER
             else:
                 uz = real[_UZ * LANES + i]
@@ -173,12 +213,15 @@ def _walk(medium, n, k0, k1, photons, start, grid, cell, skip, roulette, object_
                     row[i, _DIRECTION] = real[_UX * LANES + i]
                     row[i, _DIRECTION + 1] = real[_UY * LANES + i]
             if done or state == _HIT:
-                _flush(i, here, count, real, row)
+                _flush(i, here, count, point, at_point, real, row)
             if done:
+                row[i, _WON] = real[_BOOST * LANES + i]
+                if point is not None:
+                    row[i, at_point + _POINT_TOTAL] = real[_TOTAL * LANES + i]
                 for k in range(table.shape[1]):
                     table[slot[i], k] = row[i, k]
                     row[i, k] = _ZERO
-                row[i, _BOOST], row[i, _CLEAR] = _ONE, _ONE
+                row[i, _CLEAR] = _ONE
                 if here > 0:
                     layer[i] = 0
                     _enter(i, 0, real, medium)
@@ -199,7 +242,9 @@ def _walk(medium, n, k0, k1, photons, start, grid, cell, skip, roulette, object_
                     _cross(i, count, skip, kept, row, grid, cell, x, y)
 
 
-def carry(medium, words, photons, start, grid, skip, roulette, *, object_layer: int, kept: int, threads: int):
+def carry(
+    medium, words, photons, start, grid, skip, roulette, *, object_layer: int, kept: int, point: bool, threads: int
+):
     """As `qtwin.tissue.carry.carry`, on ``threads`` threads of this processor."""
     numbers = np.stack([np.asarray(a, np.float32) for a in medium[:5]])
     count = numbers.shape[1]
@@ -208,8 +253,8 @@ def carry(medium, words, photons, start, grid, skip, roulette, *, object_layer: 
     start = np.zeros((0, 2), np.float32) if start is None else np.ascontiguousarray(start, np.float32)
     values = np.zeros((0, 0), np.float32) if grid is None else np.ascontiguousarray(grid.values, np.float32)
     cell = np.float32(1 if grid is None else grid.cell)
-    table = np.empty((len(photons), pack_size(count, kept)), np.float32)
-    fixed = (values, cell, int(skip), bool(roulette), object_layer, kept)
+    table = np.empty((len(photons), pack_size(count, kept, point)), np.float32)
+    fixed = (values, cell, int(skip), bool(roulette), object_layer, kept, True if point else None)
 
     def part(bounds):
         a, b = bounds
