@@ -32,6 +32,7 @@ def carry(
     object_layer: int = -1,
     kept: int = 0,
     point: bool = False,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Walk the photons numbered ``photons`` (uint32 [n]) to their end: float32 table [n, pack_size].
 
@@ -39,24 +40,28 @@ def carry(
     ``grid`` the transmission of the object is multiplied at every crossing. Keeps the displacement at crossings
     number ``skip`` .. ``skip + kept - 1`` of the object plane. ``roulette`` ends faint photons by an unbiased game;
     ``point`` keeps one point of every path, uniform along it. A photon's path depends on ``words`` and its number
-    alone, not on who carries it or in which company (up to rounding).
+    alone, not on who carries it or in which company (up to rounding). ``out`` is a table to write into (fresh memory
+    costs a processor more than the walk of a thin slab).
     """
     photons = np.asarray(photons, np.uint32)
     given = (medium, words, photons, start, grid, skip, roulette)
+    shape = (len(photons), paths.pack_size(medium.mu_s.shape[0], kept, point))
+    table = np.empty(shape, np.float32) if out is None else out
     if jax.default_backend() == "cpu":
         from qtwin.tissue import swarm  # here: numba is needed only where a processor carries
 
-        return swarm.carry(*given, object_layer=object_layer, kept=kept, point=point, threads=cores())
-    return on_devices(*given, object_layer=object_layer, kept=kept, point=point)
+        swarm.carry(*given, table, object_layer=object_layer, kept=kept, point=point, threads=cores())
+    else:
+        on_devices(*given, table, object_layer=object_layer, kept=kept, point=point)
+    return table
 
 
-def on_devices(medium, words, photons, start, grid: Grid | None, skip, roulette, *, object_layer, kept, point=False):
+def on_devices(medium, words, photons, start, grid, skip, roulette, table, *, object_layer, kept, point=False):
     """`paths.carry` on all devices of jax at once, each with an equal share of the photons."""
     devices = jax.devices()
     mesh = Mesh(np.array(devices), ("photons",))
     split, whole = NamedSharding(mesh, PartitionSpec("photons")), NamedSharding(mesh, PartitionSpec())
     size = len(devices) * min(CHUNK, 1 << max(-(-len(photons) // len(devices)) - 1, 0).bit_length())
-    table = np.empty((len(photons), paths.pack_size(medium.mu_s.shape[0], kept, point)), np.float32)
     step = partial(_sharded, mesh, object_layer, kept, point)
     fixed = jax.device_put((medium, words, grid, jnp.asarray(skip, jnp.int32), jnp.asarray(bool(roulette))), whole)
     for first in range(0, len(photons), size):
@@ -64,7 +69,6 @@ def on_devices(medium, words, photons, start, grid: Grid | None, skip, roulette,
         some = np.resize(photons[part], size)  # a short last chunk repeats itself; the repeats are dropped
         begin = None if start is None else np.resize(np.asarray(start, np.float32)[part], (size, 2))
         table[part] = np.asarray(step(*fixed, *jax.device_put((some, begin), split)))[: len(table[part])]
-    return table
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))

@@ -90,6 +90,10 @@ class Slab(Element):
 
         return Layers(thickness, twice(self.mu_a), twice(self.mu_s), twice(self.g), twice(self.n), j)
 
+    def whole(self) -> Layers:
+        """The layers as they are, not cut at the object (whose number is -1: nothing lies between them)."""
+        return Layers(self.thickness, self.mu_a, self.mu_s, self.g, self.n, -1)
+
     def entrance(self):
         """1 - R of the illuminated surface at normal incidence; the rest is the specular reflection."""
         return 1 - normal_reflectance(1.0, self.n[0])

@@ -14,7 +14,6 @@ from numba import njit
 
 from qtwin.core.compiled import CPU, FAST
 from qtwin.tissue.law import CONSOLATION, FAINT, ROULETTE_ODDS, law
-from qtwin.tissue.paths import pack_size
 
 LANES = 256
 # rows of the swarm's state: flight, medium, what was gathered since the lane entered its layer, and the kept point
@@ -242,18 +241,14 @@ def _walk(medium, n, k0, k1, photons, start, grid, cell, skip, roulette, object_
                     _cross(i, count, skip, kept, row, grid, cell, x, y)
 
 
-def carry(
-    medium, words, photons, start, grid, skip, roulette, *, object_layer: int, kept: int, point: bool, threads: int
-):
-    """As `qtwin.tissue.carry.carry`, on ``threads`` threads of this processor."""
+def carry(medium, words, photons, start, grid, skip, roulette, table, *, object_layer, kept, point, threads):
+    """As `qtwin.tissue.carry.carry`, on ``threads`` threads of this processor, into ``table``."""
     numbers = np.stack([np.asarray(a, np.float32) for a in medium[:5]])
-    count = numbers.shape[1]
     k0, k1 = (np.uint32(w) for w in words)
     photons = np.ascontiguousarray(photons, np.uint32)
     start = np.zeros((0, 2), np.float32) if start is None else np.ascontiguousarray(start, np.float32)
     values = np.zeros((0, 0), np.float32) if grid is None else np.ascontiguousarray(grid.values, np.float32)
     cell = np.float32(1 if grid is None else grid.cell)
-    table = np.empty((len(photons), pack_size(count, kept, point)), np.float32)
     fixed = (values, cell, int(skip), bool(roulette), object_layer, kept, True if point else None)
 
     def part(bounds):
@@ -268,4 +263,3 @@ def carry(
     else:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(part, bounds))
-    return table

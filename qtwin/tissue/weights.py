@@ -16,34 +16,32 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from qtwin.tissue.paths import Paths
+from qtwin.tissue.paths import Paths, Point
 from qtwin.tissue.slab import Layers
 
 
 @jax.custom_jvp
-def _once(score, change):
-    """score * change with its first derivative by ``change`` only."""
-    return score * change
+def _once(change):
+    """``change``, which may be differentiated once only."""
+    return change
 
 
 @_once.defjvp
 def _once_jvp(primals, tangents):
-    score, change = primals
-    return _once(score, change), _first_slope(score, change) * tangents[1]
+    return _once(primals[0]), _unit(primals[0]) * tangents[0]
 
 
 @jax.custom_jvp
-def _first_slope(score, change):
-    """The slope by ``change``: correct at change = 0, and it must not be differentiated again."""
-    del change
-    return score
+def _unit(change):
+    """1, the slope of `_once`, which must not be differentiated again."""
+    return jnp.ones_like(change)
 
 
-@partial(_first_slope.defjvp, symbolic_zeros=True)
+@partial(_unit.defjvp, symbolic_zeros=True)
 def _refuse(primals, tangents):
-    if not isinstance(tangents[1], SymbolicZero):
+    if not isinstance(tangents[0], SymbolicZero):
         raise NotImplementedError("second derivatives by g through a walk need the second-order score; not available")
-    return _first_slope(*primals), jnp.zeros_like(primals[0])
+    return _unit(*primals), jnp.zeros_like(primals[0])
 
 
 def stretch(layers: Layers, walked: Layers):
@@ -51,35 +49,44 @@ def stretch(layers: Layers, walked: Layers):
     return layers.thickness / walked.thickness
 
 
-def likelihood(paths: Paths, layers: Layers, walked: Layers):
+def _losses(layers: Layers, walked: Layers):
+    """-a: logarithm of what a unit of length leaves, [M]."""
+    return -layers.mu_a * stretch(layers, walked)
+
+
+def _ratios(layers: Layers, walked: Layers):
+    """Logarithm of the likelihood per unit of length, per scattering and per unit of score, each [M]."""
+    b, b0 = layers.mu_s * stretch(layers, walked), walked.mu_s
+    ratio = jnp.where(b0 > 0, b / jnp.where(b0 > 0, b0, 1), 1)
+    return b0 - b, jnp.log(ratio), _once(layers.g - walked.g)
+
+
+def _log_likelihood(paths: Paths, layers: Layers, walked: Layers, extra):
+    """Products of what was gathered with its logarithms, ``extra`` added to that of the length: matrix products."""
+    by_length, by_scattering, by_score = _ratios(layers, walked)
+    kind = by_length.dtype
+    logs = paths.length.astype(kind) @ (by_length + extra) + paths.scatterings.astype(kind) @ by_scattering
+    return logs + paths.score.astype(kind) @ by_score
+
+
+def likelihood(paths: Paths | Point, layers: Layers, walked: Layers):
     """How much more likely every path is in ``layers`` than where it was walked, [...]; mean 1.
 
     A walk made where mu_s = 0 has seen no scattering: it says nothing of mu_s > 0, nor of the derivative by mu_s.
     """
-    kind = layers.mu_s.dtype
-    length, scatterings = paths.length.astype(kind), paths.scatterings.astype(kind)
-    b, b0 = layers.mu_s * stretch(layers, walked), walked.mu_s
-    ratio = jnp.where(b0 > 0, b / jnp.where(b0 > 0, b0, 1), 1)
-    logs = _rows(jnp.log(ratio), length) * scatterings - _rows(b - b0, length) * length
-    logs = logs + _once(paths.score.astype(kind), _rows(layers.g - walked.g, length))
-    return jnp.exp(jnp.sum(logs, axis=-1))
+    return jnp.exp(_log_likelihood(paths, layers, walked, jnp.zeros_like(layers.mu_s)))
 
 
-def survival(paths: Paths, layers: Layers, walked: Layers):
+def survival(paths: Paths | Point, layers: Layers, walked: Layers):
     """Part of every path's light that was not absorbed, roulette included, [...]."""
-    length = paths.length.astype(layers.mu_a.dtype)
-    losses = _rows(layers.mu_a * stretch(layers, walked), length) * length
-    return paths.boost.astype(length.dtype) * jnp.exp(-jnp.sum(losses, axis=-1))
+    losses = _losses(layers, walked)
+    return paths.boost.astype(losses.dtype) * jnp.exp(paths.length.astype(losses.dtype) @ losses)
 
 
-def weight(paths: Paths, layers: Layers, walked: Layers):
+def weight(paths: Paths | Point, layers: Layers, walked: Layers):
     """Weight of every path in ``layers``, roulette included, [...]; 1 photon is 1."""
-    return likelihood(paths, layers, walked) * survival(paths, layers, walked)
-
-
-def _rows(values, like):
-    """[M] -> [..., M] of the rank of ``like`` (rank promotion is never implicit here)."""
-    return jnp.broadcast_to(values.reshape((1,) * (like.ndim - 1) + (-1,)), like.shape)
+    logs = _log_likelihood(paths, layers, walked, _losses(layers, walked))
+    return paths.boost.astype(logs.dtype) * jnp.exp(logs)
 
 
 def displacement(shift, layers: Layers, walked: Layers):

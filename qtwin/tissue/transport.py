@@ -1,0 +1,196 @@
+"""`transport`: as many photons through a slab as wanted, in bounded memory; every tally with its standard error.
+
+Photons are walked in BLOCKS independent blocks; a large block in several passes. The mean over blocks is the
+estimate, its spread over sqrt(BLOCKS) the standard error. Only one pass of photons is in memory at a time.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qtwin.core.errors import UserError
+from qtwin.core.random import stream, words
+from qtwin.tissue.carry import carry
+from qtwin.tissue.paths import Paths, pack_size, unpack
+from qtwin.tissue.slab import Layers, Slab
+from qtwin.tissue.tallies import Bins, Tallies, default_bins, expect, slopes
+from qtwin.tissue.walk import BLOCKS, medium_of
+from qtwin.tissue.weights import likelihood, survival
+
+PASS = 65536  # photons in memory at once, unless the limit is lower
+WORK = 8  # copies of a pass that its evaluation holds in float64, as measured
+LIMIT = 2**31  # bytes, where nothing else is said
+FEWEST = 0.1  # effective part of the photons below which a neighbouring slab is refused
+
+
+class Measured(NamedTuple):
+    """A mean and its standard error, arrays of one shape."""
+
+    value: np.ndarray
+    stderr: np.ndarray
+
+
+class Transport(NamedTuple):
+    """What `transport` found: every field of `Tallies` as `Measured`, and derivatives of the fractions."""
+
+    tallies: dict[str, Measured]
+    slopes: dict[str, dict[str, Measured]]  # field -> figure -> derivative by the field of every layer, [L]
+    bins: Bins
+    photons: int
+    balance: Measured  # R + T + A - 1: the energy balance
+
+
+def measured(blocks) -> Measured:
+    """Mean and standard error over the first axis."""
+    blocks = np.asarray(blocks, float)
+    return Measured(blocks.mean(axis=0), blocks.std(axis=0, ddof=1) / np.sqrt(len(blocks)))
+
+
+def _size(layers: int, memory_limit: float) -> int:
+    """Photons of one pass, a power of two within the memory limit."""
+    need = pack_size(layers, 0, point=True) * 8 * WORK
+    size = 1 << int(np.log2(max(memory_limit / need, 1)))
+    if size < 4096:
+        short = f"a pass of 4096 photons through {layers} layers needs {4096 * need / 2**20:.0f} MiB"
+        raise UserError(f"memory_limit: got {memory_limit / 2**20:.3g} MiB, {short}")
+    return min(size, PASS)
+
+
+def each_pass(slab: Slab, photons: int, key, memory_limit: float, use: Callable[[Layers, jax.Array], object]):
+    """Walk ``photons`` (rounded up to whole passes): mean per block of ``use``(walked, table [blocks, n, columns])."""
+    layers = jax.tree.map(jax.lax.stop_gradient, slab.whole())
+    walked, count = layers._replace(object=0), layers.thickness.shape[0]
+    size, per_block = _size(count, memory_limit), max(-(-photons // BLOCKS), 256)
+    together = max(1 << int(np.log2(max(size // per_block, 1))), 1)  # blocks of one pass
+    together = min(together, BLOCKS)
+    passes = -(-per_block // size)
+    n = -(-per_block // passes)
+    if BLOCKS * n * passes >= 2**32:
+        raise UserError(f"photons: got {photons:.4g}, accepted is less than 2^32")
+    medium, seed = medium_of(layers), words(key)
+    table = _aligned(together * n, pack_size(count, 0, point=True))
+    sums: list[object] = []
+    for first in range(0, BLOCKS, together):
+        total = None
+        for i in range(passes):
+            start = (first * passes + i * together) * n
+            carry(medium, seed, np.arange(start, start + together * n, dtype=np.uint32), point=True, out=table)
+            # the evaluation reads the table where it stands, and is awaited before the next pass writes there
+            lent = jax.device_put(table.reshape(together, n, -1), may_alias=True)
+            found = jax.tree.map(np.asarray, use(walked, lent))
+            total = found if total is None else jax.tree.map(np.add, total, found)
+        sums.append(jax.tree.map(lambda a: a / passes, total))
+    return jax.tree.map(lambda *a: np.concatenate(a), *sums), BLOCKS * n * passes
+
+
+def _aligned(rows: int, columns: int) -> np.ndarray:
+    """Float32 [rows, columns] that begins at a multiple of 64 bytes, as jax needs it to read it in place."""
+    space = np.empty(rows * columns + 16, np.float32)
+    first = -space.ctypes.data % 64 // 4
+    return space[first : first + rows * columns].reshape(rows, columns)
+
+
+def _paths(table, walked: Layers) -> Paths:
+    return unpack(table, walked.thickness.shape[0], 0, point=True)
+
+
+@eqx.filter_jit
+def _tally(slab, walked, table, bins, aperture):
+    return jax.vmap(lambda block: expect(slab, walked, _paths(block, walked), bins, aperture))(table)
+
+
+@eqx.filter_jit
+def _slopes(slab, walked, table, bins, aperture):
+    return jax.vmap(lambda block: slopes(slab, walked, _paths(block, walked), bins, aperture))(table)
+
+
+def transport(
+    slab: Slab,
+    *,
+    key,
+    photons: int,
+    bins: Bins | None = None,
+    numerical_aperture: float = 1.0,
+    derivatives: bool = True,
+    memory_limit: float = LIMIT,
+) -> Transport:
+    """Tallies of collimated light on ``slab``, their errors, and d/d(mu_a, mu_s, g, thickness) of the fractions.
+
+    ``photons`` are rounded up to whole passes. Raises UserError for no photons, for a memory limit that holds none, and
+    for an energy balance that is off by more than 6 standard errors.
+    """
+    if photons < 1:
+        raise UserError(f"photons: got {photons}, accepted is at least 1")
+    bins = default_bins(slab) if bins is None else bins
+    aperture = jnp.asarray(numerical_aperture, float)
+
+    def use(walked, table):
+        found = _tally(slab, walked, table, bins, aperture)
+        return found, _slopes(slab, walked, table, bins, aperture) if derivatives else {}
+
+    (found, sloped), total = each_pass(slab, photons, stream(key, "transport"), memory_limit, use)
+    balance = found.specular + found.reflectance + found.transmittance + found.absorbed.sum(axis=1) - 1
+    balance = measured(balance)
+    if abs(balance.value) > 6 * balance.stderr + 1e-5:
+        raise UserError(
+            f"energy balance: R + T + A - 1 = {balance.value:.2g} +- {balance.stderr:.2g}; a fault of the walk"
+        )
+    names = ["reflectance", "transmittance", "accepted", "absorbed"]
+    rows = [0, 1, 2, slice(3, None)]
+    by = {f: {n: measured(s[:, r]) for n, r in zip(names, rows, strict=True)} for f, s in sloped.items()}
+    return Transport({n: measured(a) for n, a in zip(Tallies._fields, found, strict=True)}, by, bins, total, balance)
+
+
+class Neighbours(NamedTuple):
+    """One walk read in neighbouring slabs, [values]: fractions, and the effective number of photons."""
+
+    reflectance: Measured
+    transmittance: Measured
+    effective: np.ndarray
+
+
+@eqx.filter_jit
+def _neighbour(slabs, walked, table):
+    paths = _paths(table, walked)
+
+    def one(slab):
+        layers, kind = slab.whole(), slab.mu_s.dtype
+        like = likelihood(paths, layers, walked)
+        w = like * survival(paths, layers, walked) * paths.strayed.astype(kind)
+        down, entrance = paths.transmitted.astype(kind), slab.entrance()
+        up, through = jnp.mean(w * (1 - down), axis=1), jnp.mean(w * down, axis=1)
+        return entrance * up, slab.ballistic() + entrance * through, jnp.mean(like, axis=1), jnp.mean(like**2, axis=1)
+
+    found = jax.lax.map(one, slabs)
+    return jax.tree.map(lambda a: a.T, found)
+
+
+def neighbours(
+    slab: Slab, field: str, values: Sequence[float], *, key, photons: int, memory_limit: float = LIMIT
+) -> Neighbours:
+    """Reflectance (diffuse) and transmittance of one walk in slabs whose ``field`` (of all layers) takes other values.
+
+    The weights are exact in mu_a, mu_s and thickness. The effective number of photons is (sum w)^2 / sum w^2 of
+    the likelihoods. Raises UserError for other fields, and where fewer than a tenth of the photons are effective.
+    """
+    if field not in ("mu_a", "mu_s", "thickness"):
+        accepted = "mu_a, mu_s, thickness (by g only the first derivative is exact)"
+        raise UserError(f"{field}: cannot be reweighted, accepted are {accepted}")
+    shape = jnp.shape(getattr(slab, field))
+    many = jnp.broadcast_to(jnp.asarray(values, float)[:, None], (len(values), *shape))
+    slabs = jax.vmap(lambda v: eqx.tree_at(lambda s: getattr(s, field), slab, v))(many)
+
+    found, total = each_pass(
+        slab, photons, stream(key, "transport"), memory_limit, lambda w, p: _neighbour(slabs, w, p)
+    )
+    up, through, mean, square = found
+    effective = total * mean.mean(axis=0) ** 2 / square.mean(axis=0)
+    poor = int(np.argmin(effective))
+    if effective[poor] < FEWEST * total:
+        low = f"{effective[poor]:.0f} of {total} photons are effective there, accepted is at least a tenth"
+        raise UserError(f"{field}: {values[poor]:.4g} is too far from the slab that was walked: {low}; walk it anew")
+    return Neighbours(measured(up), measured(through), effective)
