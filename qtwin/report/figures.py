@@ -3,6 +3,7 @@
 Colours are those of Okabe and Ito (2008), told apart by colour-blind readers; maps use cividis or grey.
 """
 
+from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
@@ -33,7 +34,7 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def _new(height: float) -> Figure:
+def new(height: float) -> Figure:
     fig = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(fig)
     return fig
@@ -45,7 +46,7 @@ def _panels(comparison: Comparison, extra: int):
     rows = [[o for o in comparison.outcomes.values() if o.arm.family == p] for p in protocols]
     columns = extra + max(len(r) for r in rows)
     panel = (WIDTH - 1.9) / columns  # square panels; above each a title of three lines
-    fig = _new((panel + 0.7) * len(rows) + 0.6)
+    fig = new((panel + 0.7) * len(rows) + 0.6)
     axes = fig.subplots(len(rows), columns, squeeze=False, sharex=True, sharey=True)
     arms = [(ax, o) for line, row in zip(axes, rows, strict=True) for ax, o in zip(line[extra:], row, strict=False)]
     for ax in axes[-1]:
@@ -125,7 +126,7 @@ def _round_ticks(low: float, high: float) -> list[float]:
 def advantage(comparison: Comparison) -> Figure:
     """Every quantum arm against each opponent: 95 % interval, what the twin expects, who wins."""
     versus = comparison.versus
-    fig = _new(1.5 + 0.5 * len(versus))
+    fig = new(1.5 + 0.5 * len(versus))
     ax = fig.subplots()
     position, labels, y = [], [], 0.0
     for i, v in enumerate(versus):
@@ -183,7 +184,7 @@ def profile_row(truth: np.ndarray) -> int:
 def profiles(comparison: Comparison) -> Figure:
     """Transmission along one row: best quantum estimator and coherent light on the same detector, per protocol."""
     protocols = comparison.settings.protocols
-    fig = _new(3.4 * len(protocols))
+    fig = new(3.4 * len(protocols))
     axes = fig.subplots(len(protocols), 1, squeeze=False, sharex=True)[:, 0]
     centres = np.asarray(comparison.twin.optics.centres()) * 1e3
     step = centres[1] - centres[0] if len(centres) > 1 else 1.0
@@ -218,7 +219,7 @@ def _profile(ax: Axes, comparison: Comparison, names, centres, step, row):
 
 def point_spread(comparison: Comparison) -> Figure:
     """Share of the accepted light along the row through the centre of both point spreads."""
-    fig = _new(3.9)
+    fig = new(3.9)
     ax = fig.subplots()
     blocks = comparison.blocks
     accepted = np.asarray(blocks.accepted, float)[:, None]
@@ -283,16 +284,19 @@ CAPTIONS = {
 
 def draw(comparison: Comparison) -> dict[str, dict[str, bytes]]:
     """Name -> {"png": bytes, "svg": bytes} of every figure."""
+    return {name: printed(lambda make=make: make(comparison)) for name, make in FIGURES.items()}
+
+
+def printed(make: Callable[[], Figure]) -> dict[str, bytes]:
+    """The figure that ``make`` draws in the house's style, as PNG and as SVG."""
     kinds: dict[str, dict[str, Any]] = {"png": {}, "svg": {"metadata": {"Date": None}}}
-    drawn: dict[str, dict[str, bytes]] = {}
+    files = {}
     with rc_context(STYLE):
-        for name, make in FIGURES.items():
-            fig = make(comparison)
-            fig.draw_without_rendering()
-            fig.set_layout_engine("none")  # keep the places: laying out takes longer than drawing
-            drawn[name] = {}
-            for kind, date in kinds.items():
-                with BytesIO() as file:
-                    fig.savefig(file, format=kind, facecolor="white", **date)
-                    drawn[name][kind] = file.getvalue()
-    return drawn
+        fig = make()
+        fig.draw_without_rendering()
+        fig.set_layout_engine("none")  # keep the places: laying out takes longer than drawing
+        for kind, date in kinds.items():
+            with BytesIO() as file:
+                fig.savefig(file, format=kind, facecolor="white", **date)
+                files[kind] = file.getvalue()
+    return files

@@ -336,7 +336,7 @@ def _assumptions(comparison: Comparison, config: Mapping) -> str:
     return table(["parameter", "value", "meaning", "reference"], rows, "h-ww")
 
 
-def _provenance(folder: Path, config: Mapping) -> str:
+def provenance(folder: Path, config: Mapping) -> str:
     """From the result file beside the page, if it belongs to this configuration."""
     try:
         result = read_result(folder)
@@ -349,8 +349,8 @@ def _provenance(folder: Path, config: Mapping) -> str:
     return f"<footer>{escape(' · '.join(facts))}</footer>"
 
 
-def _figure(name: str, png: bytes) -> str:
-    title, words = CAPTIONS[name]
+def figure(name: str, png: bytes, captions: Mapping[str, str] = CAPTIONS) -> str:
+    title, words = captions[name]
     source = f"data:image/png;base64,{b64encode(png).decode()}"
     return (
         f'<h3>{escape(title)}</h3><figure id="{name}"><div class="box"><img alt="{escape(title)}" src="{source}"></div>'
@@ -371,7 +371,7 @@ def _body(folder: Path, comparison: Comparison, config: Mapping, pngs: Mapping[s
         "<h2>The question</h2>",
         _question(comparison),
         "<h2>The answer</h2>",
-        _figure("advantage", pngs["advantage"]),
+        figure("advantage", pngs["advantage"]),
         f"<p>Advantage = photons {where} that coherent light needs over those that the quantum arm needs, for equal "
         "variance of the transmission, pooled over the field. Above 1 the quantum arm is better.</p>",
         _advantages(comparison, figures),
@@ -380,7 +380,7 @@ def _body(folder: Path, comparison: Comparison, config: Mapping, pngs: Mapping[s
         '<p class="note">Photons, dose, counts, time and pump energy are sums over all exposures. SNR and CNR are per '
         "superpixel and exposure, SSIM is that of the mean image. ± one standard error; what has none is exact.</p>",
         "<h2>Figures</h2>",
-        *(_figure(name, png) for name, png in pngs.items() if name != "advantage"),
+        *(figure(name, png) for name, png in pngs.items() if name != "advantage"),
         "<h2>One exposure carried photon by photon</h2>",
         "<p>The exposures are thinned from one walk of photons. One more was carried pair by pair from the crystal to "
         "the counts and held against the means; each z is a standard normal number if both tell the same story.</p>",
@@ -396,8 +396,13 @@ def _body(folder: Path, comparison: Comparison, config: Mapping, pngs: Mapping[s
         _assumptions(comparison, config),
         "<h2>Limits</h2>",
         "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in LIMITS) + "</ul>",
-        _provenance(folder, config),
+        provenance(folder, config),
     ]
+    return document(title, parts)
+
+
+def document(title: str, parts: Iterable[str]) -> str:
+    """A self-contained page of ``parts``."""
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -412,9 +417,14 @@ def write(folder: Path, comparison: Comparison, cfg) -> list[Path]:
 
     The page comes last, so that a folder with a page is complete. OSError if a file cannot be written.
     """
-    folder, config = Path(folder), plain(cfg)
+    config = plain(cfg)
     drawn = draw(comparison)
-    page = _body(folder, comparison, config, {name: files["png"] for name, files in drawn.items()})
+    page = _body(Path(folder), comparison, config, {name: files["png"] for name, files in drawn.items()})
+    return write_page(Path(folder), page, drawn)
+
+
+def write_page(folder: Path, page: str, drawn: Mapping[str, Mapping[str, bytes]]) -> list[Path]:
+    """The figures, then the page; paths of the PNGs."""
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     paths = []
     for name, files in drawn.items():

@@ -227,9 +227,9 @@ def test_interrupted_write_keeps_the_old_page(comparison, cfg, folder, html, mon
 
 def test_no_provenance_from_a_result_of_another_configuration(folder, cfg):
     config = plain(cfg)
-    assert "seed 7" in page._provenance(folder, config)
-    assert page._provenance(folder, {**config, "seed": 1}) == ""
-    assert page._provenance(folder / "figures", config) == ""
+    assert "seed 7" in page.provenance(folder, config)
+    assert page.provenance(folder, {**config, "seed": 1}) == ""
+    assert page.provenance(folder / "figures", config) == ""
 
 
 @pytest.mark.parametrize(
