@@ -18,10 +18,12 @@ EXAMPLES = """examples:
   qtwin benchmark -m tissue.thickness=50um,100um,1mm     a sweep, one run per value
   qtwin benchmark 'tissue.mu_a="0.1 /cm"'                quotes around special characters
   qtwin benchmark --cfg job                              show the configuration, run nothing
+  qtwin transport tissue=skin wavelength=810nm photons=1e6
   qtwin info tissue=cortex                               every parameter, with its reference
 """
 COMMANDS = {
     "benchmark": "compare quantum and classical imaging at the same photon budget",
+    "transport": "carry light through tissue: fractions, curves, their errors and derivatives",
     "info": "print every parameter with its value and reference, and the versions",
 }
 
@@ -94,8 +96,8 @@ def _command(argv: list[str]) -> int:
         parser.print_help()
         return 0
     command = parser.parse_args(argv[:1]).command
-    if command == "benchmark":
-        return _benchmark(argv[1:])
+    if command in ("benchmark", "transport"):
+        return _jobs(command, argv[1:])
     if command == "info":
         return _info(argv[1:])
     raise UserError(f"unknown command {command!r}, accepted are {', '.join(COMMANDS)}")
@@ -116,8 +118,9 @@ def _info(argv: list[str]) -> int:
     return 0
 
 
-def _benchmark(argv: list[str]) -> int:
-    parser = _common("qtwin benchmark", COMMANDS["benchmark"])
+def _jobs(command: str, argv: list[str]) -> int:
+    """A command that Hydra runs, once or for every point of a sweep."""
+    parser = _common(f"qtwin {command}", COMMANDS[command])
     parser.add_argument("--multirun", "-m", action="store_true", help="sweep over values separated by commas")
     parser.add_argument("--cfg", choices=["job", "hydra", "all"], help="print the configuration, run nothing")
     parser.add_argument("--resolve", action="store_true", help="with --cfg: interpolations resolved")
@@ -125,13 +128,16 @@ def _benchmark(argv: list[str]) -> int:
     args = parser.parse_intermixed_args(argv)
     import hydra
 
+    from qtwin import sweep
     from qtwin.core.config import VERSION_BASE, overlay, with_scene
-    from qtwin.sweep import Failures, job
+    from qtwin.sweep import Failures
 
     flags = [f"--{name}" for name in ("multirun", "resolve") if getattr(args, name)]
     flags += [f"--{name}={value}" for name in ("cfg", "package") if (value := getattr(args, name))]
     Failures.forget()
-    run = hydra.main(version_base=VERSION_BASE, config_path=str(find_conf()), config_name="benchmark")(job)
+    run = hydra.main(version_base=VERSION_BASE, config_path=str(find_conf()), config_name=command)(
+        getattr(sweep, command)
+    )
     with overlay(*_overlays(args.config_dir)), _hydra_reads(["qtwin", *flags, "--", *with_scene(args.overrides)]):
         run()
     lines = Failures.report()

@@ -2,6 +2,7 @@
 
 import logging
 import traceback
+from collections.abc import Callable
 from math import nan
 from pathlib import Path
 from typing import ClassVar
@@ -12,8 +13,9 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from qtwin import job, transport_job
 from qtwin.core.explain import explain
-from qtwin.job import finished, run
+from qtwin.job import finished
 
 log = logging.getLogger("qtwin")
 ERROR_FILE = "error.txt"
@@ -53,8 +55,18 @@ class Failures(Callback):
         return [f"{file.parent}: {file.read_text(encoding='utf-8').splitlines()[0]}" for file in files]
 
 
-def job(cfg: DictConfig) -> float:
-    """One point. Its error is kept for `Failures.report`, and the sweeper sees nan."""
+def benchmark(cfg: DictConfig) -> float:
+    """One point of `qtwin benchmark`."""
+    return _point(cfg, job.run)
+
+
+def transport(cfg: DictConfig) -> float:
+    """One point of `qtwin transport`."""
+    return _point(cfg, transport_job.run)
+
+
+def _point(cfg: DictConfig, run: Callable[[DictConfig, Path], float]) -> float:
+    """Its error is kept for `Failures.report`, and the sweeper sees nan."""
     prepare()
     state = HydraConfig.get()
     folder, sweeping = Path(state.runtime.output_dir), state.mode == RunMode.MULTIRUN

@@ -11,7 +11,7 @@ from qtwin.core.units import parse
 MATCHES = ("incident", "detected")
 
 
-def _whole(key: str, value, low: int, high: float = float("inf")) -> int:
+def whole(key: str, value, low: int, high: float = float("inf")) -> int:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if number and low <= value <= high and float(value).is_integer():
         return int(value)
@@ -19,7 +19,7 @@ def _whole(key: str, value, low: int, high: float = float("inf")) -> int:
     raise UserError(f"{key}: got {value!r}, accepted is a whole number of at least {low}{upper}")
 
 
-def _bytes(key: str, value) -> int:
+def whole_bytes(key: str, value) -> int:
     try:
         size = parse(value, "byte")
     except UserError as error:
@@ -70,10 +70,10 @@ class Settings:
             raise UserError(f"estimator.protocols: got {protocols!r}, accepted is a list of names of protocols")
         return cls(
             photons=float(photons),
-            exposures=_whole("budget.exposures", budget["exposures"], 3),
+            exposures=whole("budget.exposures", budget["exposures"], 3),
             match=match,
-            walk_photons=_whole("walk.photons", walk["photons"], 1, 1e8),
-            seed=_whole("seed", cfg.get("seed"), 0, 2**63 - 1),
-            memory_limit=_bytes("memory_limit", cfg.get("memory_limit")),
+            walk_photons=whole("walk.photons", walk["photons"], 1, 1e8),
+            seed=whole("seed", cfg.get("seed"), 0, 2**63 - 1),
+            memory_limit=whole_bytes("memory_limit", cfg.get("memory_limit")),
             protocols=tuple(protocols),
         )

@@ -16,7 +16,7 @@ import numpy as np
 from qtwin.core.params import Element, param, positive, static
 from qtwin.tissue.paths import Paths
 from qtwin.tissue.slab import Layers, Slab
-from qtwin.tissue.weights import displacement, stretch, weight
+from qtwin.tissue.weights import displacement, likelihood, stretch, survival, weight
 
 LIGHT_SPEED = 299792458.0  # m/s, exact (SI)
 
@@ -59,6 +59,7 @@ class Tallies(NamedTuple):
     angle_transmitted: jax.Array  # [angles] 1/sr
     time_reflected: jax.Array  # [times] 1/s
     time_transmitted: jax.Array  # [times] 1/s
+    balance: jax.Array  # [] R + T + A - 1 with A from the points alone: 0 within its error
     fluence: jax.Array  # [L, depths] over the plane: path per unit of depth, at fixed fractions of the layer
 
 
@@ -75,11 +76,14 @@ def expect(slab: Slab, walked: Layers, paths: Paths, bins: Bins, numerical_apert
     """Tallies of one block of ``paths`` [n] that were walked in ``walked`` with a kept point, as they are in ``slab``.
 
     Collimated light at normal incidence. The straight part is exact (Beer-Lambert and Fresnel). Absorption and
-    fluence are read at the kept point of every path: int f dl = E[total length f(point)].
+    fluence are read at the kept point of every path: int f dl = E[total length f(point)]; the absorption of all layers
+    together is known better, from the light that paths have lost in the end, and the layers share it (a ratio
+    estimate).
     """
     layers, entrance, straight = slab.whole(), slab.entrance(), slab.ballistic()
     kind, n = layers.mu_s.dtype, paths.boost.shape[0]
-    w = weight(paths, layers, walked) * paths.strayed.astype(kind) * (entrance / n)
+    likely, left = likelihood(paths, layers, walked), survival(paths, layers, walked)
+    w = likely * left * paths.strayed.astype(kind) * (entrance / n)
     down = paths.transmitted.astype(jnp.int32)
     sine2 = jnp.sum(paths.direction.astype(kind) ** 2, axis=-1)
     sides = jnp.stack([1 - down, down]).astype(kind)
@@ -111,7 +115,9 @@ def expect(slab: Slab, walked: Layers, paths: Paths, bins: Bins, numerical_apert
     track = weight(point, layers, walked) * point.total.astype(kind) * (entrance / n)
     cell = here * bins.depths + jnp.clip((point.place * bins.depths).astype(jnp.int32), 0, bins.depths - 1)
     depth = jnp.zeros(count * bins.depths, kind).at[cell].add(track).reshape(count, bins.depths)
-    absorbed = layers.mu_a * stretch(layers, walked) * jnp.sum(depth, axis=1)
+    seen = layers.mu_a * stretch(layers, walked) * jnp.sum(depth, axis=1)
+    lost, total = jnp.sum(likely * (1 - left)) * (entrance / n), jnp.sum(seen)
+    absorbed = seen * jnp.where(total > 0, lost / jnp.where(total > 0, total, 1), 1)
     return Tallies(
         1 - entrance,
         sums[0],
@@ -125,6 +131,7 @@ def expect(slab: Slab, walked: Layers, paths: Paths, bins: Bins, numerical_apert
         turned[1] / solid,
         late[0] / width,
         late[1] / width,
+        jnp.sum(sums) + straight - entrance + total,
         depth * bins.depths / walked.thickness[:, None],
     )
 

@@ -4,6 +4,7 @@ Photons are walked in BLOCKS independent blocks; a large block in several passes
 estimate, its spread over sqrt(BLOCKS) the standard error. Only one pass of photons is in memory at a time.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -19,11 +20,12 @@ from qtwin.tissue.paths import Paths, pack_size, unpack
 from qtwin.tissue.slab import Layers, Slab
 from qtwin.tissue.tallies import Bins, Tallies, default_bins, expect, slopes
 from qtwin.tissue.walk import BLOCKS, medium_of
-from qtwin.tissue.weights import likelihood, survival
+from qtwin.tissue.weights import log_losses, log_ratios
 
 PASS = 65536  # photons in memory at once, unless the limit is lower
 WORK = 8  # copies of a pass that its evaluation holds in float64, as measured
 LIMIT = 2**31  # bytes, where nothing else is said
+ROWS = 2048  # photons weighed together for many slabs
 FEWEST = 0.1  # effective part of the photons below which a neighbouring slab is refused
 
 
@@ -41,7 +43,6 @@ class Transport(NamedTuple):
     slopes: dict[str, dict[str, Measured]]  # field -> figure -> derivative by the field of every layer, [L]
     bins: Bins
     photons: int
-    balance: Measured  # R + T + A - 1: the energy balance
 
 
 def measured(blocks) -> Measured:
@@ -133,8 +134,7 @@ def transport(
         return found, _slopes(slab, walked, table, bins, aperture) if derivatives else {}
 
     (found, sloped), total = each_pass(slab, photons, stream(key, "transport"), memory_limit, use)
-    balance = found.specular + found.reflectance + found.transmittance + found.absorbed.sum(axis=1) - 1
-    balance = measured(balance)
+    balance = measured(found.balance)
     if abs(balance.value) > 6 * balance.stderr + 1e-5:
         raise UserError(
             f"energy balance: R + T + A - 1 = {balance.value:.2g} +- {balance.stderr:.2g}; a fault of the walk"
@@ -142,7 +142,7 @@ def transport(
     names = ["reflectance", "transmittance", "accepted", "absorbed"]
     rows = [0, 1, 2, slice(3, None)]
     by = {f: {n: measured(s[:, r]) for n, r in zip(names, rows, strict=True)} for f, s in sloped.items()}
-    return Transport({n: measured(a) for n, a in zip(Tallies._fields, found, strict=True)}, by, bins, total, balance)
+    return Transport({n: measured(a) for n, a in zip(Tallies._fields, found, strict=True)}, by, bins, total)
 
 
 class Neighbours(NamedTuple):
@@ -155,18 +155,31 @@ class Neighbours(NamedTuple):
 
 @eqx.filter_jit
 def _neighbour(slabs, walked, table):
-    paths = _paths(table, walked)
+    """Per block and slab: reflected, transmitted, mean and mean square of the likelihood, each [blocks, values]."""
+    blocks, n, columns = table.shape
+    rows = math.gcd(n, ROWS)
 
-    def one(slab):
-        layers, kind = slab.whole(), slab.mu_s.dtype
-        like = likelihood(paths, layers, walked)
-        w = like * survival(paths, layers, walked) * paths.strayed.astype(kind)
-        down, entrance = paths.transmitted.astype(kind), slab.entrance()
-        up, through = jnp.mean(w * (1 - down), axis=1), jnp.mean(w * down, axis=1)
-        return entrance * up, slab.ballistic() + entrance * through, jnp.mean(like, axis=1), jnp.mean(like**2, axis=1)
+    def logs(slab):
+        layers = slab.whole()
+        likely, lost = log_ratios(layers, walked), log_losses(layers, walked)
+        return jnp.concatenate(likely), jnp.concatenate([lost, 0 * lost, 0 * lost]), slab.entrance(), slab.ballistic()
 
-    found = jax.lax.map(one, slabs)
-    return jax.tree.map(lambda a: a.T, found)
+    # single precision: logarithms of at most a few tens, then sums of ROWS terms
+    likely, lost, entrance, straight = jax.vmap(logs)(slabs)
+    likely, lost = likely.T.astype(jnp.float32), lost.T.astype(jnp.float32)
+
+    def some(part):
+        paths = _paths(part, walked)
+        gathered = jnp.concatenate([paths.length, paths.scatterings, paths.score], axis=-1)
+        like = jnp.exp(gathered @ likely)
+        w = jnp.exp(gathered @ (likely + lost))
+        left = paths.boost * paths.strayed
+        sides = jnp.stack([left * (1 - paths.transmitted), left * paths.transmitted]) @ w
+        return jnp.concatenate([sides, jnp.stack([jnp.sum(like, axis=0), jnp.sum(like * like, axis=0)])]).astype(float)
+
+    sums = jax.lax.map(some, table.reshape(-1, rows, columns)).reshape(blocks, -1, 4, likely.shape[1])
+    up, through, mean, square = jnp.moveaxis(jnp.sum(sums, axis=1) / n, 1, 0)
+    return up * entrance[None, :], straight[None, :] + through * entrance[None, :], mean, square
 
 
 def neighbours(

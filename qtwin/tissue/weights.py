@@ -49,12 +49,12 @@ def stretch(layers: Layers, walked: Layers):
     return layers.thickness / walked.thickness
 
 
-def _losses(layers: Layers, walked: Layers):
+def log_losses(layers: Layers, walked: Layers):
     """-a: logarithm of what a unit of length leaves, [M]."""
     return -layers.mu_a * stretch(layers, walked)
 
 
-def _ratios(layers: Layers, walked: Layers):
+def log_ratios(layers: Layers, walked: Layers):
     """Logarithm of the likelihood per unit of length, per scattering and per unit of score, each [M]."""
     b, b0 = layers.mu_s * stretch(layers, walked), walked.mu_s
     ratio = jnp.where(b0 > 0, b / jnp.where(b0 > 0, b0, 1), 1)
@@ -63,7 +63,7 @@ def _ratios(layers: Layers, walked: Layers):
 
 def _log_likelihood(paths: Paths, layers: Layers, walked: Layers, extra):
     """Products of what was gathered with its logarithms, ``extra`` added to that of the length: matrix products."""
-    by_length, by_scattering, by_score = _ratios(layers, walked)
+    by_length, by_scattering, by_score = log_ratios(layers, walked)
     kind = by_length.dtype
     logs = paths.length.astype(kind) @ (by_length + extra) + paths.scatterings.astype(kind) @ by_scattering
     return logs + paths.score.astype(kind) @ by_score
@@ -79,13 +79,13 @@ def likelihood(paths: Paths | Point, layers: Layers, walked: Layers):
 
 def survival(paths: Paths | Point, layers: Layers, walked: Layers):
     """Part of every path's light that was not absorbed, roulette included, [...]."""
-    losses = _losses(layers, walked)
+    losses = log_losses(layers, walked)
     return paths.boost.astype(losses.dtype) * jnp.exp(paths.length.astype(losses.dtype) @ losses)
 
 
 def weight(paths: Paths | Point, layers: Layers, walked: Layers):
     """Weight of every path in ``layers``, roulette included, [...]; 1 photon is 1."""
-    logs = _log_likelihood(paths, layers, walked, _losses(layers, walked))
+    logs = _log_likelihood(paths, layers, walked, log_losses(layers, walked))
     return paths.boost.astype(logs.dtype) * jnp.exp(logs)
 
 

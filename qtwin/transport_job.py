@@ -1,0 +1,79 @@
+"""One job of `qtwin transport`: from a composed configuration to a folder with results."""
+
+import logging
+import time
+from contextlib import closing
+from pathlib import Path
+
+import jax
+from omegaconf import DictConfig
+
+from qtwin.benchmark.settings import whole, whole_bytes
+from qtwin.core.config import build, check_targets, plain
+from qtwin.core.errors import UserError
+from qtwin.io.results import config_hash, versions, write_arrays, write_result
+from qtwin.io.tracking import open_tracker
+from qtwin.job import flat
+from qtwin.report import transport as report
+from qtwin.tissue import Slab
+from qtwin.tissue.tallies import Bins, default_bins
+from qtwin.tissue.transport import transport
+
+log = logging.getLogger(__name__)
+COUNTS = {"rings": 2, "times": 2, "angles": 1, "depths": 1}  # and the fewest that make a curve
+
+
+def _bins(node, slab: Slab) -> Bins:
+    if not isinstance(node, dict) or set(node) != {"radius", "time", *COUNTS}:
+        raise UserError(f"bins: got {node!r}, expected the keys radius, time, {', '.join(COUNTS)}")
+    usual = default_bins(slab)
+    reach = {name: getattr(usual, name) if node[name] is None else node[name] for name in ("radius", "time")}
+    counts = {name: whole(f"bins.{name}", node[name], least, 10000) for name, least in COUNTS.items()}
+    values = {name: value if isinstance(value, str) else float(value) for name, value in reach.items()}
+    return build({"_target_": "qtwin.tissue.tallies.Bins", **values, **counts}, "bins")
+
+
+def run(cfg: DictConfig, folder: Path) -> float:
+    """Walk, write `result.json`, `arrays.h5` and the report into ``folder``, and return the transmittance.
+
+    Raises UserError for anything wrong in ``cfg``, before any work is done.
+    """
+    start = time.perf_counter()
+    config = plain(cfg)
+    check_targets(config)
+    slab = build(config.get("tissue"), "tissue")
+    if not isinstance(slab, Slab):
+        raise UserError(f"tissue: got {config.get('tissue')!r}, expected layers (qtwin.tissue.Slab)")
+    aperture = config["numerical_aperture"]
+    if isinstance(aperture, bool) or not isinstance(aperture, (int, float)) or not 0 < aperture <= 1:
+        raise UserError(f"numerical_aperture: got {aperture!r}, accepted is a number greater than 0 and at most 1")
+    if not isinstance(config["derivatives"], bool):
+        raise UserError(f"derivatives: got {config['derivatives']!r}, accepted is true or false")
+    seed = whole("seed", config["seed"], 0, 2**63 - 1)
+    photons, limit = (
+        whole("photons", config["photons"], 1, 2**32 - 1),
+        whole_bytes("memory_limit", config["memory_limit"]),
+    )
+    bins = _bins(config["bins"], slab)
+    with closing(open_tracker(config["logger"], folder, config)) as tracker:
+        log.info("walking %d photons", photons)
+        found = transport(
+            slab,
+            key=jax.random.key(seed),
+            photons=photons,
+            bins=bins,
+            numerical_aperture=float(aperture),
+            derivatives=config["derivatives"],
+            memory_limit=limit,
+        )
+        figures, swept = report.figures(slab, found), float(found.tallies["transmittance"].value)
+        write_arrays(folder, report.arrays(slab, found))
+        result = {"figures": figures, "swept": swept, "photons": found.photons, "seed": seed, "versions": versions()}
+        result |= {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "wall_seconds": round(time.perf_counter() - start, 3)}
+        write_result(folder, result | {"config_hash": config_hash(config), "config": config})
+        images = report.write(folder, slab, found, config)
+        tracker.figures({name: leaf["value"] for name, leaf in flat(figures)})
+        tracker.images(images)
+    print(report.text(slab, found))
+    print(f"results: {folder}")
+    return swept
