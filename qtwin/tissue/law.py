@@ -47,7 +47,7 @@ def law(do: Elementary) -> Law:
     random, phase, reflectance = counter(do), henyey_greenstein(do), interface(do)
     threefry, uniform, exponential = random
     zero, one, two = do.number(0), do.number(1), do.number(2)
-    half, coarse, fine = do.number(0.5), do.number(2**-9), do.number(2**-18)
+    half, fine = do.number(0.5), do.number(2**-18)
     low = np.uint32(0x1FF)
     real = do.real
     never, level, upright = do.number(1e-30), do.number(1e-7), do.number(0.99999)
@@ -93,13 +93,14 @@ def law(do: Elementary) -> Law:
         return x * norm, y * norm, z * norm
 
     @do.compile
-    def choose(step, length, b1, b2, b3):
+    def choose(step, length, b0, b1, b2, b3):
         """Whether a point of this step replaces the one kept of a path of ``length`` so far, and where in the step.
 
         With probability step/(length + step), and uniformly inside: one point kept of every path, uniform along it.
-        Uses the low bits that `uniform` leaves.
+        Uses the low bits that `uniform` leaves (those of the free path decide nothing but its seventh digit).
         """
         u = (real(word(word(b1 & low) << word(9)) | word(b2 & low)) + half) * fine
-        return u * (length + step) < step, (real(word(b3 & low)) + half) * coarse
+        part = (real(word(word(b3 & low) << word(9)) | word(b0 & low)) + half) * fine
+        return u * (length + step) < step, part
 
     return Law(draw, fly, phase.sample, phase.score, turn, reflectance, uniform, choose)

@@ -148,7 +148,7 @@ def _event(state: _Flight, medium: Medium, words, grid: Grid | None, object_laye
     hits = state.flying & hits
 
     here = layer[None, :] == jnp.arange(count, dtype=layer.dtype)[:, None]
-    point = None if p.point is None else _choose(p, state, here, step, (b1, b2, b3), top, bottom)
+    point = None if p.point is None else _choose(p, state, here, step, (b0, b1, b2, b3), top, bottom)
     length = p.length + jnp.where(here, step[None, :], 0)
     moved = jnp.stack([ux * step, uy * step])[None, :, :]
     shift = p.shift + jnp.where(here[:, None, :], moved, 0)

@@ -26,6 +26,14 @@ class Layers(NamedTuple):
     object: int
 
 
+def bound(mu_a, mu_s, size, given: str):
+    """FieldError where a photon may be scattered for ever: THICKEST lengths across, and as many until absorbed."""
+    lengths = np.where(mu_s > THICKEST * mu_a, mu_s, 0) * size
+    if np.sum(lengths) > THICKEST:
+        problem = f"got {given} in all, {np.sum(lengths):.0f} scattering lengths that hardly absorb, "
+        raise FieldError("thickness", problem + f"accepted is up to {THICKEST:.0f}; a unit?")
+
+
 class Slab(Element):
     """Plane layers, z = 0 at the illuminated surface; one value per layer, or one for all.
 
@@ -60,12 +68,9 @@ class Slab(Element):
         self._place_object(np.cumsum(np.asarray(thickness)), float(self.depth))
 
     def _bound(self):
-        """Refuse what no walk would ever leave: usually a unit forgotten."""
-        lengths = np.sum(np.asarray(self.mu_s) * np.asarray(self.thickness))
-        if lengths > THICKEST:
-            given = show(float(np.sum(np.asarray(self.thickness))), "m")
-            problem = f"got {given} in all, {lengths:.0f} scattering lengths, accepted is up to {THICKEST:.0f}; a unit?"
-            raise FieldError("thickness", problem)
+        """Refuse what light would hardly ever leave, be it through a surface or absorbed: usually a unit forgotten."""
+        given = show(float(np.sum(np.asarray(self.thickness))), "m")
+        bound(np.asarray(self.mu_a), np.asarray(self.mu_s), np.asarray(self.thickness), given)
 
     def _place_object(self, bottoms, depth):
         if depth >= bottoms[-1]:

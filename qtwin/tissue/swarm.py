@@ -63,7 +63,7 @@ def _advance(k0, k1, patience, point, real, word):
         boost = _where(fresh, _ONE, real[_BOOST * LANES + i])
         if point is not None:
             total = _where(fresh, _ZERO, real[_TOTAL * LANES + i])
-            chosen, part = _choose(step, total, b1, b2, b3)
+            chosen, part = _choose(step, total, b0, b1, b2, b3)
             some = part * step
             real[_TOTAL * LANES + i] = total + step
             real[_P_NEW * LANES + i] = _where(chosen, _ONE, _where(fresh, _ZERO, real[_P_NEW * LANES + i]))

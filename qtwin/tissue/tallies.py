@@ -33,11 +33,11 @@ class Bins(Element):
 
     def radii(self):
         """[rings] m."""
-        return jnp.arange(self.rings) * (self.radius / (self.rings - 1))
+        return jnp.arange(self.rings, dtype=self.radius.dtype) * (self.radius / (self.rings - 1))
 
     def instants(self):
         """[times] s."""
-        return jnp.arange(self.times) * (self.time / (self.times - 1))
+        return jnp.arange(self.times, dtype=self.time.dtype) * (self.time / (self.times - 1))
 
     def edges(self):
         """[angles + 1] rad."""
