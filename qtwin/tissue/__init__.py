@@ -2,6 +2,13 @@
 
 from qtwin.tissue.fates import Fates as Fates
 from qtwin.tissue.fates import fates as fates
+from qtwin.tissue.inclusions import Box as Box
+from qtwin.tissue.inclusions import Cylinder as Cylinder
+from qtwin.tissue.inclusions import Inclusions as Inclusions
+from qtwin.tissue.inclusions import Sphere as Sphere
+from qtwin.tissue.light_in import Light as Light
+from qtwin.tissue.light_in import beam as beam
+from qtwin.tissue.light_in import light as light
 from qtwin.tissue.light_path import LightPath as LightPath
 from qtwin.tissue.media import Composition as Composition
 from qtwin.tissue.media import Optical as Optical
@@ -12,6 +19,11 @@ from qtwin.tissue.phase_functions import HenyeyGreenstein as HenyeyGreenstein
 from qtwin.tissue.phase_functions import Rayleigh as Rayleigh
 from qtwin.tissue.phase_functions import TwoTerm as TwoTerm
 from qtwin.tissue.slab import Slab as Slab
+from qtwin.tissue.solid import SolidFates as SolidFates
+from qtwin.tissue.solid import SolidWalk as SolidWalk
+from qtwin.tissue.solid import solid_fates as solid_fates
+from qtwin.tissue.solid import solid_walk as solid_walk
 from qtwin.tissue.tabulated import Tabulated as Tabulated
+from qtwin.tissue.volume import Volume as Volume
 from qtwin.tissue.walk import Walk as Walk
 from qtwin.tissue.walk import walk as walk

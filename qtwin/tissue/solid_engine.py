@@ -1,0 +1,344 @@
+"""The photon walk through a solid on a processor: one scalar loop over photons, compiled for each kind of geometry.
+
+A photon has s mean free paths to go before it is scattered, s exponential of mean 1. In a region of coefficient mu_s
+it flies min(face, s/mu_s) and s falls by mu_s times that: the integral of mu_s along the flight is exponential, which
+is the law of free paths in any number of regions. Steps go from region to region; positions and sums are float64,
+directions and the law of an event float32 as in every walk of this package (`qtwin.tissue.law`: the same functions, the
+same random words by photon and event number).
+
+A geometry is three functions: ``place`` (the region of a start), ``ahead`` (flight to the next face) and ``beyond``
+(what lies behind it). Medium 0 is outside; faces 0 to 5 are x low, x high, y low, y high, z low, z high, and only there
+may the index change; faces from 6 on are curved or tilted surfaces between media of equal index.
+"""
+
+from collections.abc import Callable
+from math import exp
+
+import numpy as np
+from numba import njit
+
+from qtwin.core.compiled import CPU, FAST
+from qtwin.core.random import counter
+from qtwin.tissue.law import CONSOLATION, FAINT, ROULETTE_ODDS, law
+
+# fates beside the six faces: time is up, lost in the roulette, never to end, started outside
+LATE, DEAD, TRAPPED, OUTSIDE = 6, 7, 8, 9
+MIRRORS = 100_000  # reflections in a row without a scattering, after which light is called trapped
+HEAD = 7  # columns of `qtwin.tissue.paths.unpack` before the media
+
+_LAW = law(CPU)
+_draw, _cosine, _score, _turn = _LAW.draw, _LAW.cosine, _LAW.score, _LAW.turn
+_reflectance, _uniform = _LAW.reflectance, _LAW.uniform
+_exponential = counter(CPU).exponential
+_LAST = np.uint32(0x7FFFFFFF)  # the lots for the kept point are drawn from the last events backwards
+_ONE, _ODDS = np.float32(1), np.float32(ROULETTE_ODDS)
+_FAR = np.inf
+
+
+def engine(place: Callable, ahead: Callable, beyond: Callable) -> Callable:
+    """The loop over photons of one kind of geometry."""
+
+    @njit(**FAST)
+    def run(geometry, media, rules, k0, k1, first, start, toward, entrance, table, fates, leave, tally):
+        """Carry photons ``first``, ``first`` + 1, ... to their end.
+
+        ``media`` rows mu_a, mu_s, g, n by medium, 0 outside; ``rules`` (reflect, gate as optical path in m, roulette).
+        Fills, per photon: ``table`` as `unpack` reads it, the kept point of the path included, ``fates``, ``leave``
+        (position, direction) and, if it is not empty, ``tally`` (integral of the weight along the path in every voxel,
+        m). The kept point: of a path of length X it is uniform along X; the next one to take its place lies at X/u, u
+        uniform, which is so because the older one stays until the length L with probability X/L.
+        """
+        reflect, gate, roulette = rules
+        count = media.shape[1] - 1
+        kept = (
+            HEAD + 5 * count
+        )  # columns of the point: weight, medium, place (not used), length of the path; then by medium
+        length, scatterings, score = np.zeros(count + 1), np.zeros(count + 1), np.zeros(count + 1)
+        for row in range(len(table)):
+            photon = np.uint32(first + row)
+            at = row if len(start) > 1 else 0
+            x, y, z = start[at, 0], start[at, 1], start[at, 2]
+            ux, uy, uz = np.float32(toward[at, 0]), np.float32(toward[at, 1]), np.float32(toward[at, 2])
+            length[:], scatterings[:], score[:] = 0, 0, 0
+            i, j, k, m = place(geometry, x, y, z, ux, uy, uz)
+            mu_a, mu_s, g = media[0, m], media[1, m], np.float32(media[2, m])
+            event = np.uint32(0)
+            b0, b1, b2, _ = _draw(k0, k1, photon, event)
+            s, total, due, lots = np.float64(_exponential(b0)), 0.0, 0.0, _LAST
+            absorbed, optical, boost, limit = 0.0, 0.0, 1.0, FAINT
+            fate, mirrors, strayed = OUTSIDE if m == 0 else -1, 0, False
+            table[row, :] = 0
+            while fate < 0:
+                free = s / mu_s if mu_s > 0 else _FAR
+                step, face = ahead(geometry, i, j, k, x, y, z, ux, uy, uz, free)
+                if optical + media[3, m] * step > gate:
+                    step, face, fate = (gate - optical) / media[3, m], -1, LATE
+                elif step == _FAR:
+                    fate = TRAPPED
+                    break
+                taken = mu_a * step
+                if total + step > due:
+                    part = 0.0
+                    while due < total + step:
+                        luck, other, _, _ = _draw(k0, k1, photon, lots)
+                        lots = np.uint32(lots - np.uint32(1))
+                        if total == 0 and due == 0:
+                            part = np.float64(_uniform(other)) * step
+                            due = step / np.float64(_uniform(luck))
+                        else:
+                            part = due - total
+                            due /= np.float64(_uniform(luck))
+                    table[row, kept], table[row, kept + 1] = boost, m - 1
+                    for c in range(count):
+                        table[row, kept + 4 + c] = length[c + 1] + (part if c + 1 == m else 0.0)
+                        table[row, kept + 4 + count + c] = scatterings[c + 1]
+                        table[row, kept + 4 + 2 * count + c] = score[c + 1]
+                    table[row, kept + 4 + 3 * count] = x + ux * part - start[at, 0]
+                    table[row, kept + 5 + 3 * count] = y + uy * part - start[at, 1]
+                total += step
+                length[m] += step
+                optical += media[3, m] * step
+                if tally.size > 0:
+                    mean = 1 - taken / 2 + taken * taken / 6 if taken < 1e-4 else (1 - exp(-taken)) / taken
+                    tally[i, j, k] += entrance[at] * boost * exp(-absorbed) * step * mean
+                absorbed += taken
+                x += ux * step
+                y += uy * step
+                z += uz * step
+                if fate >= 0:
+                    break
+                may_end = True
+                if face < 0:
+                    cosine = _cosine(_uniform(b1), g)
+                    scatterings[m] += 1
+                    score[m] += _score(cosine, g)
+                    ux, uy, uz = _turn(ux, uy, uz, cosine, b2)
+                    event = np.uint32(event + np.uint32(1))
+                    b0, b1, b2, _ = _draw(k0, k1, photon, event)
+                    s, strayed, mirrors = np.float64(_exponential(b0)), True, 0
+                else:
+                    s = max(s - mu_s * step, 0.0)
+                    i2, j2, k2, m2, plane = beyond(geometry, i, j, k, face)
+                    axis = face >> 1
+                    if axis == 0:
+                        x = plane
+                    elif axis == 1:
+                        y = plane
+                    elif axis == 2:
+                        z = plane
+                    may_end, passes = False, True
+                    if reflect and face < 6 and media[3, m] != media[3, m2]:
+                        event = np.uint32(event + np.uint32(1))
+                        luck, _, _, _ = _draw(k0, k1, photon, event)
+                        u = ux if axis == 0 else (uy if axis == 1 else uz)
+                        n_here, n_beyond = np.float32(media[3, m]), np.float32(media[3, m2])
+                        mirror, out = _reflectance(abs(u), n_here, n_beyond)
+                        passes, strayed = _uniform(luck) >= mirror, True
+                        turned = -u
+                        if passes:
+                            bend = n_here / n_beyond
+                            ux, uy, uz = ux * bend, uy * bend, uz * bend
+                            turned = out if u > 0 else -out
+                        else:
+                            mirrors += 1
+                            may_end = True
+                            if mirrors > MIRRORS:
+                                fate = TRAPPED
+                        if axis == 0:
+                            ux = turned
+                        elif axis == 1:
+                            uy = turned
+                        else:
+                            uz = turned
+                    if passes:
+                        if m2 == 0:
+                            fate = face
+                        else:
+                            i, j, k = i2, j2, k2
+                            if m2 != m:
+                                m = m2
+                                mu_a, mu_s, g = media[0, m], media[1, m], np.float32(media[2, m])
+                if roulette and may_end and absorbed > limit and fate < 0:
+                    event = np.uint32(event + np.uint32(1))
+                    luck, _, _, _ = _draw(k0, k1, photon, event)
+                    if _uniform(luck) * _ODDS > _ONE:
+                        boost, fate = 0.0, DEAD
+                    else:
+                        boost *= ROULETTE_ODDS
+                        limit += CONSOLATION
+            table[row, kept + 3] = total
+            table[row, 0], table[row, 1], table[row, 2], table[row, 3] = fate == 5, strayed, boost, 1
+            table[row, 5], table[row, 6] = ux, uy
+            for c in range(count):
+                table[row, HEAD + c] = length[c + 1]
+                table[row, HEAD + count + c] = scatterings[c + 1]
+                table[row, HEAD + 2 * count + c] = score[c + 1]
+            table[row, HEAD + 3 * count], table[row, HEAD + 3 * count + 1] = x - start[at, 0], y - start[at, 1]
+            fates[row] = fate
+            leave[row, 0], leave[row, 1], leave[row, 2] = x, y, z
+            leave[row, 3], leave[row, 4], leave[row, 5] = ux, uy, uz
+
+    return run
+
+
+# --- voxels: geometry (labels, side x, side y, side z); region = voxel i, j, k ------------------------------------
+
+
+@CPU.compile
+def _cell(x, u, side):
+    """Voxel number along one axis: on a face, the one ahead."""
+    number = int(np.floor(x / side + 0.5))
+    if abs(x - number * side) <= 1e-9 * side:
+        return number - 1 if u < 0 else number
+    return int(np.floor(x / side))
+
+
+@CPU.compile
+def place_voxel(geometry, x, y, z, ux, uy, uz):
+    labels, a, b, c = geometry
+    i, j, k = _cell(x, ux, a), _cell(y, uy, b), _cell(z, uz, c)
+    inside = 0 <= i < labels.shape[0] and 0 <= j < labels.shape[1] and 0 <= k < labels.shape[2]
+    return i, j, k, int(labels[i, j, k]) if inside else 0
+
+
+@CPU.compile
+def ahead_voxel(geometry, i, j, k, x, y, z, ux, uy, uz, free):
+    _, a, b, c = geometry
+    x0, y0, z0 = i * a, j * b, k * c
+    x1, y1, z1 = (i + 1) * a, (j + 1) * b, (k + 1) * c
+    ex, ey, ez = x + ux * free, y + uy * free, z + uz * free
+    if x0 <= ex <= x1 and y0 <= ey <= y1 and z0 <= ez <= z1:
+        return free, -1
+    tx = (x1 - x if ux > 0 else x0 - x) / ux if ux != 0 else _FAR
+    ty = (y1 - y if uy > 0 else y0 - y) / uy if uy != 0 else _FAR
+    tz = (z1 - z if uz > 0 else z0 - z) / uz if uz != 0 else _FAR
+    gap, face = tx, int(ux > 0)
+    if ty < gap:
+        gap, face = ty, 2 + int(uy > 0)
+    if tz < gap:
+        gap, face = tz, 4 + int(uz > 0)
+    gap = max(gap, 0.0)
+    if gap > free:
+        return free, -1
+    return gap, face
+
+
+@CPU.compile
+def beyond_voxel(geometry, i, j, k, face):
+    labels, a, b, c = geometry
+    axis, up = face >> 1, face & 1
+    move = 2 * up - 1
+    plane = 0.0
+    if axis == 0:
+        plane = (i + up) * a
+        i += move
+    elif axis == 1:
+        plane = (j + up) * b
+        j += move
+    else:
+        plane = (k + up) * c
+        k += move
+    inside = 0 <= i < labels.shape[0] and 0 <= j < labels.shape[1] and 0 <= k < labels.shape[2]
+    return i, j, k, int(labels[i, j, k]) if inside else 0, plane
+
+
+# --- shapes in a slab: geometry (thickness, kinds, rows); region i = 0 the host, 1 + k in shape k -------------------
+
+SPHERE, BOX, CYLINDER = 0, 1, 2  # rows: centre, radius | low, high | base, axis, height, radius
+SLACK = 1e-9  # of the thickness: chords shorter than this are not told from rounding
+
+
+@CPU.compile
+def _between(low, high, x, u):
+    """Flight (from, to) between two planes."""
+    if u == 0:
+        if low <= x <= high:
+            return -_FAR, _FAR
+        return _FAR, -_FAR
+    one, two = (low - x) / u, (high - x) / u
+    return min(one, two), max(one, two)
+
+
+@CPU.compile
+def _round(dx, dy, dz, vx, vy, vz, radius):
+    """Flight (from, to) inside |d + t v| < radius."""
+    a = vx * vx + vy * vy + vz * vz
+    b = dx * vx + dy * vy + dz * vz
+    c = dx * dx + dy * dy + dz * dz - radius * radius
+    if a < 1e-20:
+        if c <= 0:
+            return -_FAR, _FAR
+        return _FAR, -_FAR
+    inner = b * b - a * c
+    if inner <= 0:
+        return _FAR, -_FAR
+    root = np.sqrt(inner)
+    return (-b - root) / a, (-b + root) / a
+
+
+@CPU.compile
+def _chord(kind, row, x, y, z, ux, uy, uz):
+    """Flight (from, to) inside one shape; from > to if the line misses it."""
+    dx, dy, dz = x - row[0], y - row[1], z - row[2]
+    if kind == SPHERE:
+        return _round(dx, dy, dz, ux, uy, uz, row[3])
+    if kind == BOX:
+        x0, x1 = _between(row[0], row[3], x, ux)
+        y0, y1 = _between(row[1], row[4], y, uy)
+        z0, z1 = _between(row[2], row[5], z, uz)
+        return max(x0, y0, z0), min(x1, y1, z1)
+    height = dx * row[3] + dy * row[4] + dz * row[5]
+    climb = ux * row[3] + uy * row[4] + uz * row[5]
+    h0, h1 = _between(0.0, row[6], height, climb)
+    px, py, pz = dx - height * row[3], dy - height * row[4], dz - height * row[5]
+    vx, vy, vz = ux - climb * row[3], uy - climb * row[4], uz - climb * row[5]
+    r0, r1 = _round(px, py, pz, vx, vy, vz, row[7])
+    return max(h0, r0), min(h1, r1)
+
+
+@CPU.compile
+def place_shape(geometry, x, y, z, ux, uy, uz):
+    thickness, kinds, rows = geometry
+    outside = z < 0 or z > thickness or (z == 0 and uz < 0) or (z == thickness and uz > 0)
+    region = 0
+    for k in range(len(kinds)):
+        near, far = _chord(kinds[k], rows[k], x, y, z, ux, uy, uz)
+        if near <= 0 < far:
+            region = k + 1
+    return region, 0, 0, 0 if outside else region + 1
+
+
+@CPU.compile
+def ahead_shape(geometry, i, j, k, x, y, z, ux, uy, uz, free):
+    thickness, kinds, rows = geometry
+    if i > 0:
+        _, far = _chord(kinds[i - 1], rows[i - 1], x, y, z, ux, uy, uz)
+        far = max(far, 0.0)
+        if free < far:
+            return free, -1
+        return far, 5 + i
+    gap, face = free, -1
+    wall = (thickness - z) / uz if uz > 0 else (-z / uz if uz < 0 else _FAR)
+    if wall <= gap:
+        gap, face = max(wall, 0.0), 4 + int(uz > 0)
+    slack = SLACK * thickness
+    for n in range(len(kinds)):
+        near, far = _chord(kinds[n], rows[n], x, y, z, ux, uy, uz)
+        if -slack < near < far and far > slack and near < gap:
+            gap, face = max(near, 0.0), 6 + n
+    return gap, face
+
+
+@CPU.compile
+def beyond_shape(geometry, i, j, k, face):
+    thickness = geometry[0]
+    if face == 4:
+        return 0, 0, 0, 0, 0.0
+    if face == 5:
+        return 0, 0, 0, 0, thickness
+    region = 0 if i > 0 else face - 5
+    return region, 0, 0, region + 1, 0.0
+
+
+through_voxels = engine(place_voxel, ahead_voxel, beyond_voxel)
+through_shapes = engine(place_shape, ahead_shape, beyond_shape)
