@@ -61,6 +61,16 @@ static inline real uniform(uint32_t bits) { /* [0, 1) from the upper 24 of 32 bi
     return (real)(int32_t)(bits >> 8) * (real)0x1p-24;
 }
 
+/* With -DLIBM the elementary functions are libm's, as a plain program has them; without, polynomials that are faster. */
+#ifdef LIBM
+static inline real minus_log(uint32_t bits) { return -log(((real)bits + (real)0.5) * (real)0x1p-32); }
+
+static inline void azimuth(uint32_t bits, real *cosine, real *sine) {
+    real angle = (real)(int32_t)bits * (real)(3.14159265358979 * 0x1p-31);
+    *cosine = cos(angle);
+    *sine = sin(angle);
+}
+#else
 /* -ln(xi) of xi = (bits + 1/2) / 2^32 in (0, 1], to 2e-7. With k = bits + 1/2 = 2^e m and m in [1/sqrt 2, sqrt 2),
  * -ln(xi) = (32 - e) ln 2 - ln(m), and ln(1 + t) = t P(t) with P the minimax polynomial for relative error. */
 static inline real minus_log(uint32_t bits) {
@@ -85,6 +95,8 @@ static inline void azimuth(uint32_t bits, real *cosine, real *sine) {
                  q * ((real)-4.6741575e-3 + q * (real)1.51678532e-4))));
     *cosine = bits >> 31 ? -c : c;
 }
+
+#endif
 
 /* Fresnel's reflectance of unpolarised light that meets n_to from n_from at cosine c; *c_to: cosine beyond. */
 static real fresnel(real n_from, real n_to, real c, real *c_to) {

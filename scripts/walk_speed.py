@@ -1,15 +1,20 @@
-"""Photons per second of the photon walk against a scalar C program on one core.
+"""Photons per second of the photon walk against a scalar C program on one core, and what derivatives and sweeps cost.
 
-``reference_walk.c`` is compiled on the spot and run on every case, pinned to one core where ``taskset`` is there::
+``reference_walk.c`` is compiled on the spot, as it stands and with libm's elementary functions in place of its own
+polynomials; every case is run in turns with ours, pinned to one core::
 
     python scripts/walk_speed.py
+
+Both sides tally the specular, diffuse and transmitted light, absorption per layer and rings of radius.
 """
 
 import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +22,7 @@ from typing import Any, NamedTuple
 
 SOURCE = Path(__file__).with_name("reference_walk.c")
 FLAGS = ["-O3", "-march=native", "-fno-math-errno"]
+LIBM = ["-O3", "-march=native", "-DLIBM"]
 
 
 class Layer(NamedTuple):
@@ -48,11 +54,11 @@ PHOTONS = {"thin slab": 6_000_000, "three layers": 500_000, "thick skin": 120_00
 
 
 @contextmanager
-def compiled() -> Iterator[Path]:
+def compiled(flags: Sequence[str] = FLAGS) -> Iterator[Path]:
     """The reference program, in a folder that goes when the block ends."""
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "reference_walk"
-        subprocess.run(["gcc", *FLAGS, str(SOURCE), "-o", str(program), "-lm"], check=True)
+        subprocess.run(["gcc", *flags, str(SOURCE), "-o", str(program), "-lm"], check=True)
         yield program
 
 
@@ -67,23 +73,92 @@ def reference(program: Path, layers: Sequence[Layer], photons: int, seed: int = 
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def theirs(repeats: int = 3) -> dict[str, dict[str, Any]]:
-    """Name of the case -> the fastest of ``repeats`` runs of the C program."""
-    with compiled() as program:
-        return {
-            name: max(
-                (reference(program, layers, PHOTONS[name], seed) for seed in range(1, repeats + 1)),
-                key=lambda run: run["photons_per_s"],
-            )
-            for name, layers in CASES.items()
-        }
+def ours(name: str) -> dict[str, float]:
+    """Photons per second on the cores that this process has: plain, with derivatives of R and T; seconds of sweeps."""
+    import equinox as eqx
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    import jax.numpy as jnp
+
+    from qtwin.tissue import Slab
+    from qtwin.tissue.paths import unpack
+    from qtwin.tissue.tallies import default_bins, expect, slopes
+    from qtwin.tissue.transport import each_pass, neighbours
+
+    layers = CASES[name]
+    columns = {f: [getattr(layer, c) for layer in layers] for f, c in zip(FIELDS, Layer._fields, strict=True)}
+    slab = Slab(depth=layers[0].d / 2, **columns)
+    bins, key, limit, photons = default_bins(slab), jax.random.key(1), 2.0**31, PHOTONS[name]
+    every = ("reflectance", "transmittance", "absorbed", "radius_reflected", "radius_transmitted")
+
+    @eqx.filter_jit
+    def totals(walked, table):
+        def block(part):
+            found = expect(slab, walked, unpack(part, len(layers), 0, point=True), bins)
+            return [getattr(found, tally) for tally in every]
+
+        return jax.vmap(block)(table)
+
+    @eqx.filter_jit
+    def derived(walked, table):
+        one = jnp.asarray(1.0)
+        return jax.vmap(lambda part: slopes(slab, walked, unpack(part, len(layers), 0, point=True), bins, one))(table)
+
+    def timed(work) -> float:
+        work()  # compiles
+        begin = time.perf_counter()
+        work()
+        return time.perf_counter() - begin
+
+    def plain():
+        each_pass(slab, photons, key, limit, totals)
+
+    def both():
+        each_pass(slab, photons, key, limit, lambda w, t: (totals(w, t), derived(w, t)))
+
+    def sweep(field):
+        values = [float(getattr(slab, field)[0]) * (0.95 + 0.001 * i) for i in range(100)]
+        return lambda: neighbours(slab, field, values, key=key, photons=photons, fewest=0)
+
+    seconds = {"plain": timed(plain), "derivatives": timed(both)}
+    if len(layers) == 1:
+        seconds |= {f"100 values of {field}": timed(sweep(field)) for field in ("mu_a", "mu_s")}
+    return {"photons_per_s": photons / seconds["plain"]} | {k: v / seconds["plain"] for k, v in seconds.items()}
 
 
-def main() -> None:
-    print(f"{'case':<14}{'C, photons/s':>14}{'events/s':>12}{'events/photon':>15}")
-    for name, run in theirs().items():
-        events = run["interactions"] / run["photons"]
-        print(f"{name:<14}{run['photons_per_s']:>14.3g}{run['events_per_s']:>12.3g}{events:>15.1f}")
+FIELDS = ("n", "mu_a", "mu_s", "g", "thickness")
+
+
+def alone(name: str, cores: int = 1) -> dict[str, float]:
+    """`ours` in a process of its own that has ``cores`` processors."""
+    mine = sorted(os.sched_getaffinity(0))[-cores:]
+    code = f"import json, os, sys; os.sched_setaffinity(0, {mine}); sys.path.insert(0, {str(SOURCE.parent)!r})\n"
+    code += f"import walk_speed; print(json.dumps(walk_speed.ours({name!r})))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def best(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return max(runs, key=lambda run: run["photons_per_s"])
+
+
+def main(repeats: int = 3) -> None:
+    print(
+        f"{'case':<14}{'C':>10}{'C, libm':>10}{'ours':>10}{'ratio':>7}{'libm':>7}  photons/s on one core; ours over C"
+    )
+    details = []
+    with compiled() as tuned, compiled(LIBM) as usual:
+        for name, layers in CASES.items():
+            turns = [(reference(tuned, layers, PHOTONS[name], i), alone(name)) for i in range(1, repeats + 1)]
+            c, mine = (best(runs)["photons_per_s"] for runs in zip(*turns, strict=True))
+            libm = best([reference(usual, layers, PHOTONS[name], i) for i in range(1, repeats + 1)])["photons_per_s"]
+            print(f"{name:<14}{c:>10.3g}{libm:>10.3g}{mine:>10.3g}{mine / c:>7.2f}{mine / libm:>7.2f}", flush=True)
+            two = alone(name, 2)["photons_per_s"] / mine
+            run = best([r for _, r in turns])
+            rest = {k: round(v, 2) for k, v in run.items() if k not in ("photons_per_s", "plain")}
+            details.append(f"{name:<14} two cores over one {two:.2f}; in plain walks: {rest}")
+    print("\n".join(details))
 
 
 if __name__ == "__main__":

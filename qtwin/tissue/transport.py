@@ -183,12 +183,19 @@ def _neighbour(slabs, walked, table):
 
 
 def neighbours(
-    slab: Slab, field: str, values: Sequence[float], *, key, photons: int, memory_limit: float = LIMIT
+    slab: Slab,
+    field: str,
+    values: Sequence[float],
+    *,
+    key,
+    photons: int,
+    fewest: float = FEWEST,
+    memory_limit: float = LIMIT,
 ) -> Neighbours:
     """Reflectance (diffuse) and transmittance of one walk in slabs whose ``field`` (of all layers) takes other values.
 
     The weights are exact in mu_a, mu_s and thickness. The effective number of photons is (sum w)^2 / sum w^2 of
-    the likelihoods. Raises UserError for other fields, and where fewer than a tenth of the photons are effective.
+    the likelihoods. Raises UserError for other fields, and where less than ``fewest`` of the photons is effective.
     """
     if field not in ("mu_a", "mu_s", "thickness"):
         accepted = "mu_a, mu_s, thickness (by g only the first derivative is exact)"
@@ -203,7 +210,7 @@ def neighbours(
     up, through, mean, square = found
     effective = total * mean.mean(axis=0) ** 2 / square.mean(axis=0)
     poor = int(np.argmin(effective))
-    if effective[poor] < FEWEST * total:
-        low = f"{effective[poor]:.0f} of {total} photons are effective there, accepted is at least a tenth"
+    if effective[poor] < fewest * total:
+        low = f"{effective[poor]:.0f} of {total} photons are effective there, accepted is at least {fewest:g} of them"
         raise UserError(f"{field}: {values[poor]:.4g} is too far from the slab that was walked: {low}; walk it anew")
     return Neighbours(measured(up), measured(through), effective)

@@ -226,7 +226,7 @@ def test_a_neighbour_is_what_its_own_walk_says(field, other):
 
 
 def test_what_reweighting_cannot_do_is_refused():
-    with pytest.raises(UserError, match=r"mu_s: 3e\+04 is too far .* at least a tenth; walk it anew"):
+    with pytest.raises(UserError, match=r"mu_s: 3e\+04 is too far .* at least 0.1 of them; walk it anew"):
         neighbours(plain(), "mu_s", [9e3, 3e4], key=jax.random.key(12), photons=20_000)
     with pytest.raises(UserError, match="g: cannot be reweighted, accepted are mu_a, mu_s, thickness"):
         neighbours(plain(), "g", [0.7], key=jax.random.key(12), photons=20_000)
