@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 
 from qtwin.core.config import compose
@@ -115,13 +116,20 @@ def picture(path, powers, lengths, scan, trace):
     """Contours of the scan with the way of the optimiser."""
     figure = Figure(figsize=(7, 4.6), layout="constrained")
     axes = figure.add_subplot()
-    levels = [-1.6, -0.8, -0.4, -0.2, -0.1, -0.05, -0.02, -0.005, 0.001]
-    filled = axes.contourf(powers * 1e3, lengths * 1e3, scan, levels, cmap="cividis", extend="min")
-    axes.plot(trace[:, 0] * 1e3, trace[:, 1] * 1e3, "w.-", ms=4, lw=1, label="optimiser")
+    levels = [-1.6, -0.8, -0.4, -0.2, -0.1, -0.05, -0.02, -0.005, 0]
+    even = BoundaryNorm(levels, 256, extend="min")  # a colour of its own for every step, the finest too
+    filled = axes.contourf(powers * 1e3, lengths * 1e3, scan, levels, cmap="cividis", norm=even, extend="min")
+    axes.contour(filled, levels=levels, colors="k", linewidths=0.4, linestyles="solid")
+    axes.plot(trace[:, 0] * 1e3, trace[:, 1] * 1e3, "k.-", ms=5, lw=1.2, label="optimiser")
     axes.plot(*(trace[0, :2] * 1e3), "wo", mec="k", ms=9, label="start")
     axes.plot(*(trace[-1, :2] * 1e3), "*", c="tab:orange", mec="k", ms=15, label="optimum found by gradient")
     axes.set(xscale="log", yscale="log", xlabel="pump power (mW)", ylabel="crystal length (mm)")
-    figure.colorbar(filled, label="log information per photon, below the optimum")
+    axes.set_xticks([0.1, 0.2, 0.5, 1, 2, 5, 10], ["0.1", "0.2", "0.5", "1", "2", "5", "10"])
+    axes.set_yticks([1, 2, 5, 10], ["1", "2", "5", "10"])
+    axes.set_yticks([], minor=True)
+    axes.set_xticks([], minor=True)
+    bar = figure.colorbar(filled, format="%g", label="ln information per photon, against the optimum")
+    bar.minorticks_off()
     axes.legend(loc="lower left", labelcolor="k")
     figure.savefig(path, dpi=130)
 

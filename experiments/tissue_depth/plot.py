@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from qtwin.benchmark.comparison import ALIKE
-from qtwin.core.units import parse
+from qtwin.core.units import parse, show
 
 SHOWN = {
     ("twin beams, naive", "coherent, camera"): ("tab:cyan", "o"),
@@ -19,33 +19,43 @@ SHOWN = {
     ("twin beams, optimal k", "coherent, ideal camera"): ("tab:purple", "D"),
     ("heralded, with idler singles", "coherent, gated array"): ("tab:orange", "^"),
 }
+FLOOR = 0.25  # of the upper frame; what lies below is written into it
 
 
 def main(sweep: Path, picture: Path):
     results = [json.loads(path.read_text()) for path in sweep.glob("*/result.json")]
     results.sort(key=lambda r: parse(r["config"]["tissue"]["thickness"], "m"))
     depth = np.array([parse(r["config"]["tissue"]["thickness"], "m") for r in results]) * 1e6
-    figure = Figure(figsize=(7.5, 6.2), layout="constrained")
+    figure = Figure(figsize=(7.5, 7), layout="constrained")
     top, low = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     for (arm, opponent), (colour, marker) in SHOWN.items():
         found = [r["figures"]["advantage"][arm][opponent] for r in results]
         alike = [f["mean_image_mismatch"]["value"] <= ALIKE for f in found]
         value = np.where(alike, [f["value"] for f in found], np.nan)  # what cannot be compared is not drawn
         error = np.abs(np.array([[f["low"], f["high"]] for f in found]).T - value)
-        top.errorbar(depth, value, error, fmt=marker + "-", color=colour, ms=5, label=f"{arm} / {opponent}")
+        bars = {"fmt": marker + "-", "color": colour, "ms": 3, "lw": 0.9, "elinewidth": 1.6, "capsize": 4}
+        top.errorbar(depth, value, error, label=f"{arm} / {opponent}", **bars)
+        below = [f"{v:#.2g} at {show(d * 1e-6, 'm')}" for v, d in zip(value, depth, strict=True) if v < FLOOR]
+        if below:
+            words = f"{arm}, below this frame:\n{', '.join(below)}"
+            top.text(0.98, 0.02, words, transform=top.transAxes, ha="right", fontsize=8, color=colour)
     top.axhline(1, color="k", lw=1)
-    top.set(xscale="log", yscale="log", ylabel="advantage (95 % intervals)")
+    top.set(xscale="log", yscale="log", ylim=(FLOOR, 2), ylabel="advantage (95 % intervals)")
+    top.set_yticks([0.3, 0.5, 0.7, 1, 1.4, 2], ["0.3", "0.5", "0.7", "1", "1.4", "2"])
+    top.set_yticks([], minor=True)
     top.set_title("above 1 quantum light needs fewer photons, below 1 coherent light does", fontsize=10)
-    top.legend(fontsize=8, loc="lower left")
+    top.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 0.05))
     for key, label in (
         ("ballistic_fraction", "ballistic"),
         ("accepted_fraction", "accepted by the aperture"),
-        ("point_spread_within_own_superpixel", "of that, in its own superpixel"),
+        ("point_spread_within_own_superpixel", "part of the accepted light in its own superpixel"),
     ):
         found = [r["figures"]["tissue"][key] for r in results]
         low.errorbar(depth, [f["value"] for f in found], [f["stderr"] for f in found], fmt=".-", label=label)
     low.set(yscale="log", ylim=(1e-5, 2), xlabel="thickness of the section (µm)", ylabel="part of the light")
-    low.legend(fontsize=8, loc="lower left")
+    low.set_xticks(depth, [f"{d:g}" for d in depth])
+    low.set_xticks([], minor=True)
+    low.legend(fontsize=8, loc="lower left", title="errors smaller than the symbols", title_fontsize=8)
     figure.savefig(picture, dpi=120)
 
 

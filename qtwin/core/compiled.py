@@ -3,6 +3,8 @@
 Imported only where a walk runs on a CPU: numba costs a second to import.
 """
 
+from typing import Any
+
 import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
@@ -10,7 +12,7 @@ from numba.extending import intrinsic
 from qtwin.core.elementary import Elementary
 
 # products and sums may be fused and divisions turned; infinities and NaN keep their meaning
-FAST = {"fastmath": {"contract", "arcp", "nsz"}, "error_model": "numpy", "nogil": True}
+FAST: dict[str, Any] = {"fastmath": {"contract", "arcp", "nsz"}, "error_model": "numpy", "nogil": True}
 _compile = njit(**FAST, forceinline=True)  # of the functions of a law: one loop body
 _single = np.float32
 
@@ -29,15 +31,18 @@ _P = tuple(
 _P0, _P1, _P2, _P3, _P4, _P5, _P6, _P7, _P8 = _P
 
 
-@intrinsic
-def _bits(context, x):
+_intrinsic: Any = intrinsic  # adds the context itself, which its type does not say
+
+
+@_intrinsic
+def _bits(context: Any, x: Any) -> Any:
     def code(target, builder, signature, args):
         return builder.bitcast(args[0], target.get_value_type(types.uint32))
 
     return types.uint32(types.float32), code
 
 
-@intrinsic
+@_intrinsic
 def _from_bits(context, x):
     def code(target, builder, signature, args):
         return builder.bitcast(args[0], target.get_value_type(types.float32))
@@ -45,7 +50,7 @@ def _from_bits(context, x):
     return types.float32(types.uint32), code
 
 
-@intrinsic
+@_intrinsic
 def where(context, condition, a, b):
     """A select instruction, never a branch."""
     kind = a if a == b else context.unify_types(a, b)
@@ -57,7 +62,7 @@ def where(context, condition, a, b):
     return kind(types.boolean, a, b), code
 
 
-@intrinsic
+@_intrinsic
 def sqrt(context, x):
     """The square-root instruction (libm's function keeps errno, and loops scalar)."""
 
@@ -68,7 +73,7 @@ def sqrt(context, x):
 
 
 @_compile
-def log(x):
+def log(x: Any) -> Any:
     """Natural logarithm of a positive, normal float32, within 1 unit in the last place.
 
     x = 2^e m with m in [sqrt(1/2), sqrt 2); a polynomial in m - 1: the coefficients of Moshier's Cephes library, logf.

@@ -4,6 +4,7 @@ Colours are those of Okabe and Ito (2008), told apart by colour-blind readers; m
 """
 
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -55,6 +56,9 @@ def _panels(comparison: Comparison, extra: int):
         ax.set_ylabel("y / mm")
     for ax in axes.flat:
         ax.spines[["top", "right"]].set_visible(True)
+    for line, row in zip(axes, rows, strict=True):
+        for ax in line[extra + len(row) :]:
+            ax.set_axis_off()
     return fig, axes, arms
 
 
@@ -79,7 +83,10 @@ def _merit(outcome: Outcome) -> str:
     q, e = outcome.quality, outcome.errors
     word, value, error = ("CNR", q.cnr, e.cnr) if q.cnr is not None else ("SNR", q.snr, e.snr)
     known = error is not None and np.isfinite(error)
-    return f"{word} {value:.3g}" + (f" ± {error:.1g}" if known else "")
+    if not known or not error:
+        return f"{word} {value:.3g}"
+    digits = max(0, -int(np.floor(np.log10(error))))
+    return f"{word} {value:.{digits}f} ± {error:.{digits}f}"
 
 
 def images(comparison: Comparison) -> Figure:
@@ -144,10 +151,10 @@ def advantage(comparison: Comparison) -> Figure:
     ax.axvline(1, color=BLACK, lw=1.2)
     for v, y in zip(versus, position, strict=True):
         at, colour = v.interval, VERDICT_COLOURS.get(v.verdict, GREY)
-        ax.plot([max(at.low, low), min(at.high, high)], [y, y], color=colour, lw=3.5, solid_capstyle="butt")
-        ax.plot([at.value], [y], "o", color=colour, ms=8, zorder=3)
-        ax.plot([v.expected], [y], "D", mfc="none", mec=BLACK, mew=1.3, ms=9, zorder=4)
-        text = f"{at.value:.3g}  ({at.low:.3g} to {at.high:.3g})   {v.verdict}"
+        ax.plot([max(at.low, low), min(at.high, high)], [y, y], color=colour, alpha=0.45, lw=9, solid_capstyle="butt")
+        ax.plot([at.value], [y], "|", color=colour, ms=14, mew=2.2, zorder=3)
+        ax.plot([v.expected], [y + 0.3], "^", color=BLACK, ms=6, zorder=4)  # below: a narrow interval stays in sight
+        text = f"{at.value:#.3g}  ({at.low:#.3g} to {at.high:#.3g})   {v.verdict}"
         ax.text(1.015, y, text, transform=ax.get_yaxis_transform(), va="center", color=colour)
     ax.set_yticks(position, labels, linespacing=1.05)
     ax.tick_params(axis="y", length=0)
@@ -168,10 +175,11 @@ def advantage(comparison: Comparison) -> Figure:
         }
         ax.annotate(words, (1, 1), **beside, ha=align, va="bottom", color=colour)
     handles = [
-        ax.plot([], [], "o-", color=GREY, lw=3.5, ms=8, label="drawn exposures, 95 % interval")[0],
-        ax.plot([], [], "D", mfc="none", mec=BLACK, mew=1.3, ms=10, label="what the twin expects")[0],
+        ax.plot([], [], color=GREY, alpha=0.45, lw=9, solid_capstyle="butt", label="drawn exposures, 95 % interval")[0],
+        ax.plot([], [], "|", color=GREY, ms=14, mew=2.2, label="estimate from them")[0],
+        ax.plot([], [], "^", color=BLACK, ms=7, label="what the twin expects")[0],
     ]
-    fig.legend(handles=handles, loc="outside lower center", ncols=2)
+    fig.legend(handles=handles, loc="outside lower center", ncols=3)
     return fig
 
 
@@ -260,8 +268,8 @@ FIGURES = {
 CAPTIONS = {
     "advantage": (
         "The verdict",
-        "Filled points: from the drawn exposures, with their 95 % interval (the error of the walk included). Open "
-        "diamonds: what the twin expects. An interval that crosses 1 decides nothing.",
+        "Bars: the 95 % interval from the drawn exposures (the error of the walk included), with the estimate in it. "
+        "Triangles: what the twin expects. An interval that crosses 1 decides nothing.",
     ),
     "images": (
         "Images",
@@ -284,7 +292,7 @@ CAPTIONS = {
 
 def draw(comparison: Comparison) -> dict[str, dict[str, bytes]]:
     """Name -> {"png": bytes, "svg": bytes} of every figure."""
-    return {name: printed(lambda make=make: make(comparison)) for name, make in FIGURES.items()}
+    return {name: printed(partial(make, comparison)) for name, make in FIGURES.items()}
 
 
 def printed(make: Callable[[], Figure]) -> dict[str, bytes]:

@@ -41,13 +41,14 @@ NAMES = {
     "pair_rate": "pairs per second",
     "photons_per_mode": "photons per mode (pair statistics are Poisson far below 1)",
     "schmidt_number": "Schmidt number: spatial modes in the beam",
+    "beam_on_field": "part of the beam that meets the field",
     "beam_width": "beam width at the sample, rms",
     "correlation_width": "correlation width of partners at the sample, rms",
     "exposure_time": "time of one exposure",
     "coincidences_per_exposure": "coincidences per exposure",
     "accidentals_per_exposure": "accidental coincidences per exposure",
     "car": "coincidences over accidentals (CAR)",
-    "bucket_dead_time_loss": "clicks that the bucket loses to its dead time",
+    "bucket_dead_time_loss": "part of its clicks that the bucket loses to its dead time",
 }
 
 LIMITS = (
@@ -183,7 +184,7 @@ def _answer(comparison: Comparison) -> str:
     unlike = verdicts.count(INCOMPARABLE)
     even = len(verdicts) - wins - losses - unlike
     tally = f"Of all {len(verdicts)} comparisons below, quantum light wins {wins}, classical light wins {losses}"
-    tally += f", {even} show no difference at this budget" if even else ""
+    tally += f", {even} {'shows' if even == 1 else 'show'} no difference at this budget" if even else ""
     tally += f", {unlike} cannot be compared: no sharp image." if unlike else "."
     kind = CLASSES.get(first.verdict, "")
     rest = "".join(f"<li>{escape(sentence(v, match))}</li>" for v in others)
@@ -349,7 +350,7 @@ def provenance(folder: Path, config: Mapping) -> str:
     return f"<footer>{escape(' · '.join(facts))}</footer>"
 
 
-def figure(name: str, png: bytes, captions: Mapping[str, str] = CAPTIONS) -> str:
+def figure(name: str, png: bytes, captions: Mapping[str, tuple[str, str]] = CAPTIONS) -> str:
     title, words = captions[name]
     source = f"data:image/png;base64,{b64encode(png).decode()}"
     return (

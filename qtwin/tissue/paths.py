@@ -5,7 +5,7 @@ scatterings, score by g, lateral displacement.
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -103,9 +103,9 @@ def _launch(state: _Flight, where, photon, slot, start) -> _Flight:
     )
 
 
-def _choose(p: Paths, state: _Flight, here, step, bits, top, bottom) -> Point:
+def _choose(p: Paths, q: Point, state: _Flight, here, step, bits, top, bottom) -> Point:
     """The kept point, a point of this step in its place where the law says so."""
-    q, (ux, uy, uz) = p.point, state.u
+    ux, uy, uz = state.u
     chosen, part = LAW.choose(step, q.total, *bits)
     chosen, some = chosen & state.flying, part * step
     partly = jnp.where(here, some[None, :], 0)
@@ -148,7 +148,7 @@ def _event(state: _Flight, medium: Medium, words, grid: Grid | None, object_laye
     hits = state.flying & hits
 
     here = layer[None, :] == jnp.arange(count, dtype=layer.dtype)[:, None]
-    point = None if p.point is None else _choose(p, state, here, step, (b0, b1, b2, b3), top, bottom)
+    point = None if p.point is None else _choose(p, p.point, state, here, step, (b0, b1, b2, b3), top, bottom)
     length = p.length + jnp.where(here, step[None, :], 0)
     moved = jnp.stack([ux * step, uy * step])[None, :, :]
     shift = p.shift + jnp.where(here[:, None, :], moved, 0)
@@ -243,11 +243,13 @@ def unpack(table, sublayers: int, kept: int, point: bool = False) -> Paths:
     def layers():
         return columns(m, (m,)), columns(m, (m,)), columns(m, (m,)), columns(2 * m, (m, 2))
 
-    gathered = layers()
+    gathered: Any = layers()
     crossings, crossed = table[..., 4].astype(jnp.int32), columns(2 * m * kept, (kept, m, 2))
-    chosen = Point(*(columns(1) for _ in range(4)), *layers()) if point else None
-    head = (table[..., 0], table[..., 1], table[..., 2], table[..., 3], table[..., 5:7])
-    return Paths(*head, *gathered, crossings, crossed, chosen)
+    alone: Any = [columns(1) for _ in range(4)] if point else []
+    chosen = Point(*alone, *layers()) if point else None
+    head: Any = (table[..., 0], table[..., 1], table[..., 2], table[..., 3], table[..., 5:7])
+    parts: Any = [*head, *gathered, crossings, crossed]
+    return Paths(*parts, point=chosen)
 
 
 @partial(jax.jit, static_argnames=("object_layer", "kept", "point"))
@@ -267,6 +269,7 @@ def carry(medium: Medium, words, photons, start, grid, skip, roulette, *, object
     def blank(*shape):
         return jnp.zeros((*shape, lanes), jnp.float32)
 
+    empty: Any = [*(blank() for _ in range(4)), *(blank(count) for _ in range(3)), blank(count, 2)]
     paths = Paths(
         zero,
         zero,
@@ -279,7 +282,7 @@ def carry(medium: Medium, words, photons, start, grid, skip, roulette, *, object
         blank(count, 2),
         none,
         blank(kept, count, 2),
-        Point(*(blank() for _ in range(4)), *(blank(count) for _ in range(3)), blank(count, 2)) if point else None,
+        Point(*empty) if point else None,
     )
     off = jnp.zeros(lanes, bool)
     unsigned = jnp.zeros(lanes, jnp.uint32)

@@ -111,6 +111,8 @@ def expect(slab: Slab, walked: Layers, paths: Paths, bins: Bins, numerical_apert
     solid = 2 * jnp.pi * (jnp.cos(edges[:-1]) - jnp.cos(edges[1:]))
 
     point, count = paths.point, walked.thickness.shape[0]
+    if point is None:
+        raise ValueError("paths were walked without a kept point")
     here = point.layer.astype(jnp.int32)
     track = weight(point, layers, walked) * point.total.astype(kind) * (entrance / n)
     cell = here * bins.depths + jnp.clip((point.place * bins.depths).astype(jnp.int32), 0, bins.depths - 1)
@@ -140,7 +142,8 @@ def default_bins(slab: Slab) -> Bins:
     """Curves that reach 20 transport lengths, or 5 thicknesses of a thinner slab, and the light that went that far."""
     reduced = np.asarray(slab.mu_s * (1 - slab.g) + slab.mu_a)
     reach = min(5 * float(np.sum(np.asarray(slab.thickness))), 20 / max(float(reduced.min()), 1e-12))
-    return Bins(radius=reach, time=4 * reach * float(np.max(np.asarray(slab.n))) / LIGHT_SPEED)
+    late = 4 * reach * float(np.max(np.asarray(slab.n))) / LIGHT_SPEED
+    return Bins(radius=jnp.asarray(reach), time=jnp.asarray(late))
 
 
 FIELDS = ("mu_a", "mu_s", "g", "thickness")

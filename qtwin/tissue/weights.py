@@ -61,7 +61,7 @@ def log_ratios(layers: Layers, walked: Layers):
     return b0 - b, jnp.log(ratio), _once(layers.g - walked.g)
 
 
-def _log_likelihood(paths: Paths, layers: Layers, walked: Layers, extra):
+def _log_likelihood(paths: Paths | Point, layers: Layers, walked: Layers, extra):
     """Products of what was gathered with its logarithms, ``extra`` added to that of the length: matrix products."""
     by_length, by_scattering, by_score = log_ratios(layers, walked)
     kind = by_length.dtype
