@@ -248,8 +248,8 @@ def unpack(table, sublayers: int, kept: int, point: bool = False) -> Paths:
     alone: Any = [columns(1) for _ in range(4)] if point else []
     chosen = Point(*alone, *layers()) if point else None
     head: Any = (table[..., 0], table[..., 1], table[..., 2], table[..., 3], table[..., 5:7])
-    parts: Any = [*head, *gathered, crossings, crossed]
-    return Paths(*parts, point=chosen)
+    parts: Any = [*head, *gathered, crossings, crossed, chosen]
+    return Paths(*parts)
 
 
 @partial(jax.jit, static_argnames=("object_layer", "kept", "point"))
