@@ -28,7 +28,13 @@ def small_conf(tmp_path) -> Path:
     folder = tmp_path / "small"
     names = [
         *("source/spdc_bbo", "source/coherent", "optics/far_field", "scene/lesion", "scene/picture"),
-        *("tissue/breast", "tissue/skin", "detector/spcm_aqrh_14", "detector/ccd_twin_beam", "correlation/coincidence"),
+        *(
+            "tissue/breast",
+            "tissue/skin",
+            "detector/spcm_aqrh_14",
+            "detector/proem_hs_1024bx3",
+            "correlation/coincidence",
+        ),
     ]
     for name in names:
         file = folder / f"{name}.yaml"

@@ -90,7 +90,7 @@ def test_background_favours_heralding_but_not_over_an_equal_gate():
 def test_matching_detected_photons_hands_the_ideal_detector_fewer(usual):
     matched = run("budget.match=detected", "estimator=twin_beams")
     ideal = matched.outcomes["coherent, ideal camera"]
-    assert ideal.budget == pytest.approx(0.90 * 0.79)
+    assert ideal.budget == pytest.approx(0.77 * 0.79)
     counts = {name: o.counts.sum() for name, o in matched.outcomes.items()}
     assert counts["coherent, ideal camera"] == pytest.approx(counts["coherent, camera"], rel=0.02)
     gain = expected(matched, "twin beams, optimal k", "coherent, ideal camera")
@@ -109,7 +109,7 @@ def test_the_ledger_counts_all_four_budgets(usual):
 
 
 def test_the_interval_covers_a_known_advantage_of_drawn_exposures():
-    """No scattering: the true advantage is known in closed form. 2000 repeats by thinning, at 8 and 20 exposures."""
+    """No scattering: the true advantage is known in closed form. 16000 repeats by thinning, at 8 and 20 exposures."""
     twin = twin_from(compose([*SMALL, "optics.pixels=4", "optics.pitch=600um", "tissue.mu_s=0"]))
     expectation = twin.expect(twin.walk(key=jax.random.key(0), photons=8192), 40.0)
     weights = np.asarray(expectation.idler)
@@ -118,17 +118,17 @@ def test_the_interval_covers_a_known_advantage_of_drawn_exposures():
     drawn, laws = [], []
     for i, arm in enumerate((rival, own)):
         law = arm.law(twin, expectation.images, 40.0)
-        x, y = thin(law[0], 40000, key=jax.random.key(310 + i))
+        x, y = thin(law[0], 320000, key=jax.random.key(310 + i))
         drawn.append(np.asarray(estimate(x, y, law[1])))
         laws.append(pooling(*law, weights, flat))
     true = laws[0].mean / laws[1].mean
     for exposures in (8, 20):
         costs = []
         for images, law in zip(drawn, laws, strict=True):
-            shots = images[: 2000 * exposures].reshape(2000, exposures, 4, 4)
+            shots = images[: 16000 * exposures].reshape(16000, exposures, 4, 4)
             costs.append(pooled_cost(shots, weights, law))
         found = advantage(*costs)
-        assert 0.94 <= np.mean((found.low < true) & (true < found.high)) <= 0.96
+        assert 0.945 <= np.mean((found.low < true) & (true < found.high)) <= 0.955
         assert np.mean((found.low < 1.2 * true) & (1.2 * true < found.high)) < 0.9
 
 
@@ -152,7 +152,7 @@ def test_a_sweep_of_thickness_compiles_nothing_new():
     ("overrides", "message"),
     [
         (["source=coherent"], r"source: coherent light emits no pairs.*spdc_bbo"),
-        (["detector=ccd_twin_beam"], r"detector: a camera stamps no times.*detector@camera"),
+        (["detector=proem_hs_1024bx3"], r"detector: a camera stamps no times.*detector@camera"),
         (["detector@camera=spcm_aqrh_14"], r"camera: a single-photon device is no camera"),
         (["memory_limit=1MiB"], r"budget\.photons: .* need .* GiB, memory_limit"),
         (["budget.photons=1e6"], r"budget\.photons: .*(need|full_well)"),

@@ -182,7 +182,7 @@ def options():
 @pytest.mark.parametrize("option", options())
 def test_every_option_builds_and_names_its_sources(option, tmp_path):
     group, stem = option.split("/")
-    slot = f"{group}@camera" if stem == "ccd_twin_beam" else f"{group}@reference" if stem == "coherent" else group
+    slot = f"{group}@camera" if stem == "proem_hs_1024bx3" else f"{group}@reference" if stem == "coherent" else group
     place = {"detector@camera": "camera", "source@reference": "reference"}.get(slot, group)
     extra = []
     if stem == "picture":

@@ -34,7 +34,7 @@ def _assemble(source, reference, optics, scene, tissue, detector, camera, correl
             "detector: a camera stamps no times; accepted here is a single-photon device, cameras go to detector@camera"
         )
     if not isinstance(camera, Camera):
-        raise UserError("camera: a single-photon device is no camera; accepted is detector@camera=ccd_twin_beam")
+        raise UserError("camera: a single-photon device is no camera; accepted is detector@camera=proem_hs_1024bx3")
     if abs(float(reference.wavelength) / float(source.signal_wavelength) - 1) > 1e-6:
         raise FieldError(
             "reference.wavelength", "the opponent must have the signal's wavelength: it sees the same tissue"
