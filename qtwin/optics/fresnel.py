@@ -18,13 +18,16 @@ def interface(do: Elementary) -> Callable:
         of incidence, the ``n`` are refractive indices; elementwise. Returns (R, cosine in the second medium);
         beyond the critical angle R = 1 and the cosine is 0.
         """
-        ratio = n_in / n_out
-        sin2 = ratio * ratio * (one - cos_in * cos_in)
-        total = sin2 >= one
-        cos_out = sqrt(where(total, zero, one - where(total, zero, sin2)))
-        r_s = (n_in * cos_in - n_out * cos_out) / (n_in * cos_in + n_out * cos_out)
-        r_p = (n_in * cos_out - n_out * cos_in) / (n_in * cos_out + n_out * cos_in)
-        return where(total, one, half * (r_s * r_s + r_p * r_p)), cos_out
+        square = n_out * n_out - n_in * n_in * (one - cos_in * cos_in)
+        total = square <= zero
+        # n_out times the cosine beyond; the root's slope at 0 is infinite
+        beyond = where(total, zero, sqrt(where(total, one, square)))
+        incident, mixed = n_in * cos_in, n_out * n_out * cos_in
+        s_up, s_down = incident - beyond, incident + beyond
+        p_up, p_down = n_in * beyond - mixed, n_in * beyond + mixed
+        below = s_down * p_down
+        mirror = half * (s_up * s_up * p_down * p_down + p_up * p_up * s_down * s_down) / (below * below)
+        return where(total, one, mirror), beyond / n_out
 
     return reflectance
 

@@ -13,7 +13,7 @@ from jax import lax
 
 from qtwin.core.elementary import XLA
 from qtwin.scene.grid import Grid, look_up
-from qtwin.tissue.law import CONSOLATION, FAINT, ROULETTE_ODDS, law
+from qtwin.tissue.law import CONSOLATION, FAINT, PATH, POINT, ROULETTE, ROULETTE_ODDS, law
 
 LANES = 4096  # photons in flight at once: their state stays in the processor's cache
 EVENTS_PER_HARVEST = 8
@@ -138,7 +138,7 @@ def _event(state: _Flight, medium: Medium, words, grid: Grid | None, object_laye
         return out
 
     p, (ux, uy, uz), layer = state.paths, state.u, state.layer
-    b0, b1, b2, b3 = LAW.draw(*words, state.photon, state.event)
+    b0, b1 = LAW.draw(*words, state.photon, state.event, PATH)
     mu_s, g, n_here = pick(medium.mu_s, layer), pick(medium.g, layer), pick(medium.n, layer + 1)
     top, bottom = pick(medium.top, layer), pick(medium.bottom, layer)
     step, hits, end = LAW.fly(state.z, uz, top, bottom, mu_s, b0)
@@ -148,22 +148,24 @@ def _event(state: _Flight, medium: Medium, words, grid: Grid | None, object_laye
     hits = state.flying & hits
 
     here = layer[None, :] == jnp.arange(count, dtype=layer.dtype)[:, None]
-    point = None if p.point is None else _choose(p, p.point, state, here, step, (b0, b1, b2, b3), top, bottom)
+    point = p.point
+    if point is not None:
+        point = _choose(p, point, state, here, step, LAW.draw(*words, state.photon, state.event, POINT), top, bottom)
     length = p.length + jnp.where(here, step[None, :], 0)
     moved = jnp.stack([ux * step, uy * step])[None, :, :]
     shift = p.shift + jnp.where(here[:, None, :], moved, 0)
 
-    cosine = LAW.cosine(LAW.uniform(b1), g)
-    turned = LAW.turn(ux, uy, uz, cosine, b2)
+    luck, azimuth = LAW.angles(b1)
+    versine = LAW.versine(luck, g)
+    turned = LAW.turn(ux, uy, uz, versine, azimuth)
     scattered_here = here & scatters[None, :]
     scatterings = p.scatterings + jnp.where(scattered_here, 1, 0).astype(jnp.float32)
-    score = p.score + jnp.where(scattered_here, LAW.score(cosine, g)[None, :], 0)
+    score = p.score + jnp.where(scattered_here, LAW.score(versine, g)[None, :], 0)
 
-    lucky = LAW.uniform(b3)
     beyond = jnp.where(down, layer + 1, layer - 1)
     n_beyond = pick(medium.n, beyond + 1)
     mirror, cos_beyond = LAW.reflectance(jnp.abs(uz), n_here, n_beyond)
-    reflects = hits & (lucky < mirror)
+    reflects = hits & (LAW.uniform(b1) < mirror)
     passes = hits & ~reflects
     leaves = passes & ((beyond < 0) | (beyond >= count))
     enters = passes & ~leaves
@@ -171,7 +173,8 @@ def _event(state: _Flight, medium: Medium, words, grid: Grid | None, object_laye
     absorbed = jnp.sum(jnp.asarray(medium.mu_a)[:, None] * length, axis=0)
     played = jnp.round(jnp.log(jnp.maximum(p.boost, 1)) / CONSOLATION)
     faint = scatters & roulette & (absorbed > FAINT + played * CONSOLATION)
-    dies = faint & (lucky * ROULETTE_ODDS > 1)
+    lots, _ = LAW.draw(*words, state.photon, state.event, ROULETTE)
+    dies = faint & (LAW.uniform(lots) * ROULETTE_ODDS > 1)
     boost = jnp.where(faint, jnp.where(dies, 0, p.boost * ROULETTE_ODDS), p.boost)
 
     crosses = enters & (jnp.minimum(layer, beyond) == object_layer)

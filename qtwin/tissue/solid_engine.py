@@ -19,7 +19,7 @@ from numba import njit
 
 from qtwin.core.compiled import CPU, FAST
 from qtwin.core.random import counter
-from qtwin.tissue.law import CONSOLATION, FAINT, ROULETTE_ODDS, law
+from qtwin.tissue.law import CONSOLATION, FAINT, PATH, POINT, ROULETTE, ROULETTE_ODDS, law
 from qtwin.tissue.solid_faces import (
     ahead_shape,
     ahead_voxel,
@@ -35,10 +35,9 @@ MIRRORS = 100_000  # reflections in a row without a scattering, after which ligh
 HEAD = 7  # columns of `qtwin.tissue.paths.unpack` before the media
 
 _LAW = law(CPU)
-_draw, _cosine, _score, _turn = _LAW.draw, _LAW.cosine, _LAW.score, _LAW.turn
+_draw, _angles, _versine, _score, _turn = _LAW.draw, _LAW.angles, _LAW.versine, _LAW.score, _LAW.turn
 _reflectance, _uniform = _LAW.reflectance, _LAW.uniform
 _exponential = counter(CPU).exponential
-_LAST = np.uint32(0x7FFFFFFF)  # the lots for the kept point are drawn from the last events backwards
 _ONE, _ODDS = np.float32(1), np.float32(ROULETTE_ODDS)
 _FAR = np.inf
 
@@ -71,8 +70,8 @@ def engine(place: Callable, ahead: Callable, beyond: Callable) -> Callable:
             i, j, k, m = place(geometry, x, y, z, ux, uy, uz)
             mu_a, mu_s, g = media[0, m], media[1, m], np.float32(media[2, m])
             event = np.uint32(0)
-            b0, b1, b2, _ = _draw(k0, k1, photon, event)
-            s, total, due, lots = np.float64(_exponential(b0)), 0.0, 0.0, _LAST
+            b0, b1 = _draw(k0, k1, photon, event, PATH)
+            s, total, due, lots = np.float64(_exponential(b0)), 0.0, 0.0, np.uint32(0)
             absorbed, optical, boost, limit = 0.0, 0.0, 1.0, FAINT
             fate, mirrors, strayed = OUTSIDE if m == 0 else -1, 0, False
             table[row, :] = 0
@@ -88,8 +87,8 @@ def engine(place: Callable, ahead: Callable, beyond: Callable) -> Callable:
                 if total + step > due:
                     part = 0.0
                     while due < total + step:
-                        luck, other, _, _ = _draw(k0, k1, photon, lots)
-                        lots = np.uint32(lots - np.uint32(1))
+                        luck, other = _draw(k0, k1, photon, lots, POINT)
+                        lots = np.uint32(lots + np.uint32(1))
                         if total == 0 and due == 0:
                             part = np.float64(_uniform(other)) * step
                             due = step / np.float64(_uniform(luck))
@@ -117,12 +116,13 @@ def engine(place: Callable, ahead: Callable, beyond: Callable) -> Callable:
                     break
                 may_end = True
                 if face < 0:
-                    cosine = _cosine(_uniform(b1), g)
+                    u, h = _angles(b1)
+                    versine = _versine(u, g)
                     scatterings[m] += 1
-                    score[m] += _score(cosine, g)
-                    ux, uy, uz = _turn(ux, uy, uz, cosine, b2)
+                    score[m] += _score(versine, g)
+                    ux, uy, uz = _turn(ux, uy, uz, versine, h)
                     event = np.uint32(event + np.uint32(1))
-                    b0, b1, b2, _ = _draw(k0, k1, photon, event)
+                    b0, b1 = _draw(k0, k1, photon, event, PATH)
                     s, strayed, mirrors = np.float64(_exponential(b0)), True, 0
                 else:
                     s = max(s - mu_s * step, 0.0)
@@ -137,7 +137,7 @@ def engine(place: Callable, ahead: Callable, beyond: Callable) -> Callable:
                     may_end, passes = False, True
                     if reflect and face < 6 and media[3, m] != media[3, m2]:
                         event = np.uint32(event + np.uint32(1))
-                        luck, _, _, _ = _draw(k0, k1, photon, event)
+                        luck, _ = _draw(k0, k1, photon, event, PATH)
                         u = ux if axis == 0 else (uy if axis == 1 else uz)
                         n_here, n_beyond = np.float32(media[3, m]), np.float32(media[3, m2])
                         mirror, out = _reflectance(abs(u), n_here, n_beyond)
@@ -168,7 +168,7 @@ def engine(place: Callable, ahead: Callable, beyond: Callable) -> Callable:
                                 mu_a, mu_s, g = media[0, m], media[1, m], np.float32(media[2, m])
                 if roulette and may_end and absorbed > limit and fate < 0:
                     event = np.uint32(event + np.uint32(1))
-                    luck, _, _, _ = _draw(k0, k1, photon, event)
+                    luck, _ = _draw(k0, k1, photon, event, ROULETTE)
                     if _uniform(luck) * _ODDS > _ONE:
                         boost, fate = 0.0, DEAD
                     else:

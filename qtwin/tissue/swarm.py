@@ -13,21 +13,21 @@ import numpy as np
 from numba import njit
 
 from qtwin.core.compiled import CPU, FAST
-from qtwin.tissue.law import CONSOLATION, FAINT, ROULETTE_ODDS, law
+from qtwin.tissue.law import CONSOLATION, FAINT, PATH, POINT, ROULETTE, ROULETTE_ODDS, law
 
-LANES = 256
+LANES = 192
 # rows of the swarm's state: flight, medium, what was gathered since the lane entered its layer, and the kept point
 (_Z, _UX, _UY, _UZ, _TOP, _BOTTOM, _MU_A, _MU_S, _G, _ABSORBED, _LIMIT, _BOOST, _TOTAL) = range(13)
 (_LENGTH, _COUNT, _SCORE, _DX, _DY) = range(13, 18)
 (_P_NEW, _P_BOOST, _P_Z, _P_LENGTH, _P_COUNT, _P_SCORE, _P_DX, _P_DY) = range(18, 26)
 ROWS = 26
 _PHOTON, _EVENT, _STATE, _LUCK = range(4)
-_SCATTERED, _HIT, _FAINT, _IDLE, _FRESH = (np.uint32(i) for i in range(5))
+_SCATTERED, _HIT, _FAINT, _IDLE = (np.uint32(i) for i in range(4))
 # columns of a row of the table before the layers; see `qtwin.tissue.paths.unpack`
 _TRANSMITTED, _STRAYED, _WON, _CLEAR, _CROSSINGS, _DIRECTION, HEAD = 0, 1, 2, 3, 4, 5, 7
 _POINT_BOOST, _POINT_LAYER, _POINT_PLACE, _POINT_TOTAL, POINT_HEAD = 0, 1, 2, 3, 4
 
-_draw, _fly, _cosine, _score, _turn, _reflectance, _uniform, _choose = law(CPU)
+_draw, _angles, _fly, _versine, _score, _turn, _reflectance, _uniform, _choose = law(CPU)
 _where = CPU.where
 _ZERO, _ONE, _FIRST = np.float32(0), np.float32(1), np.uint32(0)
 _ENDLESS = np.float32(np.inf)
@@ -35,39 +35,31 @@ _FAINT_AT, _LATER, _ODDS = np.float32(FAINT), np.float32(CONSOLATION), np.float3
 
 
 @njit(**FAST)
-def _advance(k0, k1, patience, point, real, word):
-    """Fly and scatter every lane; fresh ones start at the surface, straight down, with nothing gathered yet.
+def _advance(k0, k1, point, real, word):
+    """Fly and scatter every lane; with ``point`` (None is without) one point of each path is kept.
 
-    ``patience`` is the absorption after which the roulette is played; with ``point`` (None is without) one point of
-    each path is kept. The state stands in rows of LANES numbers, at
-    constant distances: the compiler sees that they do not overlap.
+    The state stands in rows of LANES numbers, at constant distances: the compiler sees that they do not overlap.
     """
     for i in range(LANES):
-        state = word[_STATE * LANES + i]
-        fresh = state == _FRESH
-        event = _where(fresh, _FIRST, word[_EVENT * LANES + i])
-        b0, b1, b2, b3 = _draw(k0, k1, word[_PHOTON * LANES + i], event)
-        ux, uy = _where(fresh, _ZERO, real[_UX * LANES + i]), _where(fresh, _ZERO, real[_UY * LANES + i])
-        uz, z = _where(fresh, _ONE, real[_UZ * LANES + i]), _where(fresh, _ZERO, real[_Z * LANES + i])
-        top, bottom = real[_TOP * LANES + i], real[_BOTTOM * LANES + i]
-        mu_s, mu_a, g = real[_MU_S * LANES + i], real[_MU_A * LANES + i], real[_G * LANES + i]
-        limit = _where(fresh, patience, real[_LIMIT * LANES + i])
-        step, hits, end = _fly(z, uz, top, bottom, mu_s, b0)
-        cosine = _cosine(_uniform(b1), g)
-        vx, vy, vz = _turn(ux, uy, uz, cosine, b2)
-        absorbed = _where(fresh, _ZERO, real[_ABSORBED * LANES + i]) + mu_a * step
-        length, count = real[_LENGTH * LANES + i], real[_COUNT * LANES + i]
-        length, count = _where(fresh, _ZERO, length), _where(fresh, _ZERO, count)
-        score = _where(fresh, _ZERO, real[_SCORE * LANES + i])
-        dx, dy = _where(fresh, _ZERO, real[_DX * LANES + i]), _where(fresh, _ZERO, real[_DY * LANES + i])
-        boost = _where(fresh, _ONE, real[_BOOST * LANES + i])
+        photon, event = word[_PHOTON * LANES + i], word[_EVENT * LANES + i]
+        b0, b1 = _draw(k0, k1, photon, event, PATH)
+        u, h = _angles(b1)
+        ux, uy, uz, z = real[_UX * LANES + i], real[_UY * LANES + i], real[_UZ * LANES + i], real[_Z * LANES + i]
+        g = real[_G * LANES + i]
+        step, hits, end = _fly(z, uz, real[_TOP * LANES + i], real[_BOTTOM * LANES + i], real[_MU_S * LANES + i], b0)
+        versine = _versine(u, g)
+        vx, vy, vz = _turn(ux, uy, uz, versine, h)
+        absorbed = real[_ABSORBED * LANES + i] + real[_MU_A * LANES + i] * step
+        length, count, score = real[_LENGTH * LANES + i], real[_COUNT * LANES + i], real[_SCORE * LANES + i]
+        dx, dy = real[_DX * LANES + i], real[_DY * LANES + i]
         if point is not None:
-            total = _where(fresh, _ZERO, real[_TOTAL * LANES + i])
-            chosen, part = _choose(step, total, b0, b1, b2, b3)
+            total = real[_TOTAL * LANES + i]
+            b2, b3 = _draw(k0, k1, photon, event, POINT)
+            chosen, part = _choose(step, total, b2, b3)
             some = part * step
             real[_TOTAL * LANES + i] = total + step
-            real[_P_NEW * LANES + i] = _where(chosen, _ONE, _where(fresh, _ZERO, real[_P_NEW * LANES + i]))
-            real[_P_BOOST * LANES + i] = _where(chosen, boost, real[_P_BOOST * LANES + i])
+            real[_P_NEW * LANES + i] = _where(chosen, _ONE, real[_P_NEW * LANES + i])
+            real[_P_BOOST * LANES + i] = _where(chosen, real[_BOOST * LANES + i], real[_P_BOOST * LANES + i])
             real[_P_Z * LANES + i] = _where(chosen, z + uz * some, real[_P_Z * LANES + i])
             real[_P_LENGTH * LANES + i] = _where(chosen, length + some, real[_P_LENGTH * LANES + i])
             real[_P_COUNT * LANES + i] = _where(chosen, count, real[_P_COUNT * LANES + i])
@@ -79,16 +71,15 @@ def _advance(k0, k1, patience, point, real, word):
         real[_UY * LANES + i] = _where(hits, uy, vy)
         real[_UZ * LANES + i] = _where(hits, uz, vz)
         real[_ABSORBED * LANES + i] = absorbed
-        real[_LIMIT * LANES + i] = limit
-        real[_BOOST * LANES + i] = boost
         real[_LENGTH * LANES + i] = length + step
         real[_COUNT * LANES + i] = count + _where(hits, _ZERO, _ONE)
-        real[_SCORE * LANES + i] = score + _where(hits, _ZERO, _score(cosine, g))
+        real[_SCORE * LANES + i] = score + _where(hits, _ZERO, _score(versine, g))
         real[_DX * LANES + i] = dx + ux * step
         real[_DY * LANES + i] = dy + uy * step
-        word[_LUCK * LANES + i] = b3
+        word[_LUCK * LANES + i] = b1
         word[_EVENT * LANES + i] = np.uint32(event + np.uint32(1))
-        met = _where(hits, _HIT, _where(absorbed > limit, _FAINT, _SCATTERED))
+        met = _where(hits, _HIT, _where(absorbed > real[_LIMIT * LANES + i], _FAINT, _SCATTERED))
+        state = word[_STATE * LANES + i]
         word[_STATE * LANES + i] = _where(state == _IDLE, _IDLE, met)
 
 
@@ -115,11 +106,11 @@ def _enter(lane, layer, real, medium):
 @njit(**FAST, inline="always")
 def _gather(lane, layer, count, first, at, real, row):
     """Add the five rows of ``real`` from ``first`` on to the columns of ``layer`` in ``row``, which begin at ``at``."""
-    row[lane, at + layer] += real[first * LANES + lane]
-    row[lane, at + count + layer] += real[(first + 1) * LANES + lane]
-    row[lane, at + 2 * count + layer] += real[(first + 2) * LANES + lane]
-    row[lane, at + 3 * count + 2 * layer] += real[(first + 3) * LANES + lane]
-    row[lane, at + 3 * count + 2 * layer + 1] += real[(first + 4) * LANES + lane]
+    row[at + layer] += real[first * LANES + lane]
+    row[at + count + layer] += real[(first + 1) * LANES + lane]
+    row[at + 2 * count + layer] += real[(first + 2) * LANES + lane]
+    row[at + 3 * count + 2 * layer] += real[(first + 3) * LANES + lane]
+    row[at + 3 * count + 2 * layer + 1] += real[(first + 4) * LANES + lane]
 
 
 @njit(**FAST, inline="always")
@@ -129,32 +120,51 @@ def _flush(lane, layer, count, point, at_point, real, row):
         if real[_P_NEW * LANES + lane] > _ZERO:
             here = at_point + POINT_HEAD
             for k in range(5 * count):
-                row[lane, here + k] = row[lane, HEAD + k]
+                row[here + k] = row[HEAD + k]
             _gather(lane, layer, count, _P_LENGTH, here, real, row)
             top, bottom = real[_TOP * LANES + lane], real[_BOTTOM * LANES + lane]
-            row[lane, at_point + _POINT_BOOST] = real[_P_BOOST * LANES + lane]
-            row[lane, at_point + _POINT_LAYER] = np.float32(layer)
-            row[lane, at_point + _POINT_PLACE] = (real[_P_Z * LANES + lane] - top) / (bottom - top)
+            row[at_point + _POINT_BOOST] = real[_P_BOOST * LANES + lane]
+            row[at_point + _POINT_LAYER] = np.float32(layer)
+            row[at_point + _POINT_PLACE] = (real[_P_Z * LANES + lane] - top) / (bottom - top)
             real[_P_NEW * LANES + lane] = _ZERO
     _gather(lane, layer, count, _LENGTH, HEAD, real, row)
     if real[_COUNT * LANES + lane] > _ZERO:
-        row[lane, _STRAYED] = _ONE
+        row[_STRAYED] = _ONE
 
 
 @njit(**FAST, inline="always")
-def _cross(lane, count, skip, kept, row, grid, cell, x, y):
+def _cross(count, skip, kept, row, grid, cell, x, y):
     """The lane passes the object plane: keep its displacement, dim it by the object at (x, y) + displacement."""
     shift, crossed = HEAD + 3 * count, HEAD + 5 * count
-    nth = int(row[lane, _CROSSINGS]) - skip
-    row[lane, _CROSSINGS] += _ONE
+    nth = int(row[_CROSSINGS]) - skip
+    row[_CROSSINGS] += _ONE
     for k in range(2 * count):
         if 0 <= nth < kept:
-            row[lane, crossed + 2 * count * nth + k] = row[lane, shift + k]
+            row[crossed + 2 * count * nth + k] = row[shift + k]
     if grid.size > 0:
         for k in range(count):
-            x += row[lane, shift + 2 * k]
-            y += row[lane, shift + 2 * k + 1]
-        row[lane, _CLEAR] *= _look_up(grid, cell, x, y)
+            x += row[shift + 2 * k]
+            y += row[shift + 2 * k + 1]
+        row[_CLEAR] *= _look_up(grid, cell, x, y)
+
+
+@njit(**FAST, inline="always")
+def _launch(lane, photon, patience, real, word, row):
+    """Start a photon at the surface, straight down, with nothing gathered yet.
+
+    ``patience`` is the absorption after which the roulette is played.
+    """
+    word[_PHOTON * LANES + lane], word[_EVENT * LANES + lane] = photon, _FIRST
+    word[_STATE * LANES + lane] = _SCATTERED
+    for k in (_Z, _UX, _UY, _ABSORBED, _TOTAL, _P_NEW):
+        real[k * LANES + lane] = _ZERO
+    for k in range(_LENGTH, _DY + 1):
+        real[k * LANES + lane] = _ZERO
+    real[_UZ * LANES + lane], real[_BOOST * LANES + lane] = _ONE, _ONE
+    real[_LIMIT * LANES + lane] = patience
+    for k in range(len(row)):
+        row[k] = _ZERO
+    row[_CLEAR] = _ONE
 
 
 @njit(**FAST)
@@ -163,18 +173,17 @@ def _walk(medium, n, k0, k1, photons, start, grid, cell, skip, roulette, object_
     total, count = len(photons), medium.shape[1]
     real, word = np.zeros(ROWS * LANES, np.float32), np.zeros(4 * LANES, np.uint32)
     layer, slot, busy = np.zeros(LANES, np.int64), np.zeros(LANES, np.int64), np.zeros(LANES, np.int64)
-    row = np.zeros((LANES, table.shape[1]), np.float32)
     at_point = HEAD + 5 * count + 2 * count * kept
     patience = _FAINT_AT if roulette else _ENDLESS
     head = min(LANES, total)
     live = head
-    for i in range(LANES):
-        slot[i], word[_PHOTON * LANES + i] = i, photons[i % total]
-        word[_STATE * LANES + i] = _FRESH if i < head else _IDLE
-        row[i, _CLEAR] = _ONE
+    word[_STATE * LANES : (_STATE + 1) * LANES] = _IDLE
+    for i in range(head):
+        slot[i] = i
+        _launch(i, photons[i], patience, real, word, table[i])
         _enter(i, 0, real, medium)
     while live > 0:
-        _advance(k0, k1, patience, point, real, word)
+        _advance(k0, k1, point, real, word)
         some = 0
         for i in range(LANES):
             busy[some] = i
@@ -184,11 +193,12 @@ def _walk(medium, n, k0, k1, photons, start, grid, cell, skip, roulette, object_
             state = word[_STATE * LANES + i]
             if state == _IDLE:
                 continue
-            here = layer[i]
-            luck = _uniform(word[_LUCK * LANES + i])
+            here, row = layer[i], table[slot[i]]
             done, beyond = False, here
             if state == _FAINT:
-                done = luck * _ODDS > _ONE
+                event = np.uint32(word[_EVENT * LANES + i] - np.uint32(1))
+                lots, _ = _draw(k0, k1, word[_PHOTON * LANES + i], event, ROULETTE)
+                done = _uniform(lots) * _ODDS > _ONE
                 real[_BOOST * LANES + i] *= _ZERO if done else _ODDS
                 real[_LIMIT * LANES + i] += _LATER
             else:
@@ -198,9 +208,9 @@ def _walk(medium, n, k0, k1, photons, start, grid, cell, skip, roulette, object_
                 n_here, n_beyond = n[here + 1], n[beyond + 1]
                 if n_here != n_beyond:
                     mirror, out = _reflectance(abs(uz), n_here, n_beyond)
-                    if luck < mirror:
+                    if _uniform(word[_LUCK * LANES + i]) < mirror:
                         real[_UZ * LANES + i] = -uz
-                        row[i, _STRAYED] = _ONE
+                        row[_STRAYED] = _ONE
                         continue
                     bend = n_here / n_beyond
                     real[_UX * LANES + i] *= bend
@@ -208,25 +218,21 @@ def _walk(medium, n, k0, k1, photons, start, grid, cell, skip, roulette, object_
                     real[_UZ * LANES + i] = out if down else -out
                 done = beyond < 0 or beyond >= count
                 if done:
-                    row[i, _TRANSMITTED] = _ONE if down else _ZERO
-                    row[i, _DIRECTION] = real[_UX * LANES + i]
-                    row[i, _DIRECTION + 1] = real[_UY * LANES + i]
+                    row[_TRANSMITTED] = _ONE if down else _ZERO
+                    row[_DIRECTION] = real[_UX * LANES + i]
+                    row[_DIRECTION + 1] = real[_UY * LANES + i]
             if done or state == _HIT:
                 _flush(i, here, count, point, at_point, real, row)
             if done:
-                row[i, _WON] = real[_BOOST * LANES + i]
+                row[_WON] = real[_BOOST * LANES + i]
                 if point is not None:
-                    row[i, at_point + _POINT_TOTAL] = real[_TOTAL * LANES + i]
-                for k in range(table.shape[1]):
-                    table[slot[i], k] = row[i, k]
-                    row[i, k] = _ZERO
-                row[i, _CLEAR] = _ONE
+                    row[at_point + _POINT_TOTAL] = real[_TOTAL * LANES + i]
                 if here > 0:
                     layer[i] = 0
                     _enter(i, 0, real, medium)
                 if head < total:
-                    slot[i], word[_PHOTON * LANES + i] = head, photons[head]
-                    word[_STATE * LANES + i] = _FRESH
+                    slot[i] = head
+                    _launch(i, photons[head], patience, real, word, table[head])
                     head += 1
                 else:
                     word[_STATE * LANES + i] = _IDLE
@@ -238,7 +244,7 @@ def _walk(medium, n, k0, k1, photons, start, grid, cell, skip, roulette, object_
                 _enter(i, beyond, real, medium)
                 if min(here, beyond) == object_layer:
                     x, y = (start[slot[i], 0], start[slot[i], 1]) if len(start) else (_ZERO, _ZERO)
-                    _cross(i, count, skip, kept, row, grid, cell, x, y)
+                    _cross(count, skip, kept, row, grid, cell, x, y)
 
 
 def carry(medium, words, photons, start, grid, skip, roulette, table, *, object_layer, kept, point, threads):

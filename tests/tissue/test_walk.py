@@ -435,10 +435,10 @@ def test_sampled_cosines_have_the_law(g):
 
 @pytest.mark.parametrize("g", GS)
 def test_score_has_mean_zero_and_is_the_derivative_of_the_log_density(g):
-    assert quad(lambda c: float(phase.score(c, g) * phase.density(c, g)), -1, 1)[0] == pytest.approx(0, abs=1e-7)
+    assert quad(lambda c: float(phase.score(1 - c, g) * phase.density(c, g)), -1, 1)[0] == pytest.approx(0, abs=1e-7)
     c, h = np.linspace(-1, 1, 9), 1e-6
     difference = (np.log(phase.density(c, g + h)) - np.log(phase.density(c, g - h))) / (2 * h)
-    np.testing.assert_allclose(phase.score(c, g), difference, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(phase.score(1 - c, g), difference, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize("g", GS)
