@@ -95,4 +95,30 @@ def log(x: Any) -> Any:
     return m + p + _LN2_HIGH * exponent
 
 
+_LOG2E, _BIAS, _LEAST = _single(1.44269504), np.int32(127), _single(-87)
+_E = tuple(_single(c) for c in (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1))
+_E0, _E1, _E2, _E3, _E4 = _E
+
+
+@_compile
+def exp(x: Any) -> Any:
+    """Exponential of a float32 up to 88, within 1 unit in the last place; below -87 it is that of -87 (1.6e-38).
+
+    x = e ln 2 + r with |r| <= ln(2)/2; a polynomial in r: the coefficients of Moshier's Cephes library, expf.
+    """
+    x = where(x > _LEAST, x, _LEAST)
+    scaled = x * _LOG2E
+    exponent = np.int32(scaled + where(scaled > _single(0), _HALF, -_HALF))
+    whole = _single(exponent)
+    r = x - whole * _LN2_HIGH - whole * _LN2_LOW
+    p = _E0
+    p = p * r + _E1
+    p = p * r + _E2
+    p = p * r + _E3
+    p = p * r + _E4
+    p = p * r + _HALF
+    power = _from_bits(np.uint32(np.uint32(np.int32(exponent + _BIAS)) << np.uint32(23)))
+    return (p * r * r + r + _ONE) * power
+
+
 CPU = Elementary(where, sqrt, log, np.float32, np.uint32, np.float32, _compile)

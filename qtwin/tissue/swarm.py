@@ -9,13 +9,18 @@ lane whose photon has finished). A finished photon writes one row of the table; 
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
+import jax
 import numpy as np
 from numba import njit
 
 from qtwin.core.compiled import CPU, FAST
 from qtwin.tissue.law import CONSOLATION, FAINT, PATH, POINT, ROULETTE, ROULETTE_ODDS, law
+from qtwin.tissue.paths import pack_size
+from qtwin.tissue.swarm_tallies import count, counters, means
 
 LANES = 192
+POOL = 512  # rows of photons that wait to be counted
+CALL = 1 << 20  # photons between two looks at the keyboard
 # rows of the swarm's state: flight, medium, what was gathered since the lane entered its layer, and the kept point
 (_Z, _UX, _UY, _UZ, _TOP, _BOTTOM, _MU_A, _MU_S, _G, _ABSORBED, _LIMIT, _BOOST, _TOTAL) = range(13)
 (_LENGTH, _COUNT, _SCORE, _DX, _DY) = range(13, 18)
@@ -168,15 +173,20 @@ def _launch(lane, photon, patience, real, word, row):
 
 
 @njit(**FAST)
-def _walk(medium, n, k0, k1, photons, start, grid, cell, skip, roulette, object_layer, kept, point, table):
-    """Carry ``photons`` to their end; row i of ``table`` is photon i of the list."""
-    total, count = len(photons), medium.shape[1]
+def _walk(medium, n, k0, k1, photons, start, grid, cell, skip, roulette, object_layer, kept, point, table, tallied):
+    """Carry ``photons`` to their end; row i of ``table`` is photon i of the list.
+
+    With ``tallied`` finished photons are counted there, and their rows, of which there are as many as there are, used
+    again.
+    """
+    total, layers = len(photons), medium.shape[1]
     real, word = np.zeros(ROWS * LANES, np.float32), np.zeros(4 * LANES, np.uint32)
     layer, slot, busy = np.zeros(LANES, np.int64), np.zeros(LANES, np.int64), np.zeros(LANES, np.int64)
-    at_point = HEAD + 5 * count + 2 * count * kept
+    at_point = HEAD + 5 * layers + 2 * layers * kept
     patience = _FAINT_AT if roulette else _ENDLESS
     head = min(LANES, total)
-    live = head
+    live, free, spent = head, head, 0
+    rows, done_rows = np.arange(len(table)), np.empty(len(table), np.int64)  # those not yet used from ``free`` on
     word[_STATE * LANES : (_STATE + 1) * LANES] = _IDLE
     for i in range(head):
         slot[i] = i
@@ -216,13 +226,13 @@ def _walk(medium, n, k0, k1, photons, start, grid, cell, skip, roulette, object_
                     real[_UX * LANES + i] *= bend
                     real[_UY * LANES + i] *= bend
                     real[_UZ * LANES + i] = out if down else -out
-                done = beyond < 0 or beyond >= count
+                done = beyond < 0 or beyond >= layers
                 if done:
                     row[_TRANSMITTED] = _ONE if down else _ZERO
                     row[_DIRECTION] = real[_UX * LANES + i]
                     row[_DIRECTION + 1] = real[_UY * LANES + i]
             if done or state == _HIT:
-                _flush(i, here, count, point, at_point, real, row)
+                _flush(i, here, layers, point, at_point, real, row)
             if done:
                 row[_WON] = real[_BOOST * LANES + i]
                 if point is not None:
@@ -230,9 +240,18 @@ def _walk(medium, n, k0, k1, photons, start, grid, cell, skip, roulette, object_
                 if here > 0:
                     layer[i] = 0
                     _enter(i, 0, real, medium)
+                if tallied is not None:
+                    done_rows[spent] = slot[i]
+                    spent += 1
+                    if free == len(rows):
+                        count(table, done_rows, spent, HEAD, at_point, tallied)
+                        free -= spent
+                        rows[free:] = done_rows[:spent]
+                        spent = 0
                 if head < total:
-                    slot[i] = head
-                    _launch(i, photons[head], patience, real, word, table[head])
+                    slot[i] = rows[free]
+                    _launch(i, photons[head], patience, real, word, table[slot[i]])
+                    free += 1
                     head += 1
                 else:
                     word[_STATE * LANES + i] = _IDLE
@@ -244,7 +263,9 @@ def _walk(medium, n, k0, k1, photons, start, grid, cell, skip, roulette, object_
                 _enter(i, beyond, real, medium)
                 if min(here, beyond) == object_layer:
                     x, y = (start[slot[i], 0], start[slot[i], 1]) if len(start) else (_ZERO, _ZERO)
-                    _cross(count, skip, kept, row, grid, cell, x, y)
+                    _cross(layers, skip, kept, row, grid, cell, x, y)
+    if tallied is not None:
+        count(table, done_rows, spent, HEAD, at_point, tallied)
 
 
 def carry(medium, words, photons, start, grid, skip, roulette, table, *, object_layer, kept, point, threads):
@@ -260,7 +281,7 @@ def carry(medium, words, photons, start, grid, skip, roulette, table, *, object_
     def part(bounds):
         a, b = bounds
         some = start[a:b] if len(start) else start
-        _walk(numbers, np.asarray(medium.n, np.float32), k0, k1, photons[a:b], some, *fixed, table[a:b])
+        _walk(numbers, np.asarray(medium.n, np.float32), k0, k1, photons[a:b], some, *fixed, table[a:b], None)
 
     edges = np.linspace(0, len(photons), threads + 1).astype(int)
     bounds = [(a, b) for a, b in pairwise(edges) if b > a]
@@ -269,3 +290,29 @@ def carry(medium, words, photons, start, grid, skip, roulette, table, *, object_
     else:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(part, bounds))
+
+
+def memory(layers: int, bins, threads: int) -> int:
+    """Bytes that `tally` holds."""
+    row = 4 * pack_size(layers, 0, point=True)
+    cells = 2 * (bins.rings + bins.times + bins.angles) + layers * bins.depths + 3 * layers * (4 + layers)
+    return threads * (LANES + POOL) * row + 8 * (threads + 64) * cells
+
+
+def tally(medium, words, photons: int, blocks: int, bins, numerical_aperture: float, derivatives: bool, threads: int):
+    """Walk ``blocks`` blocks of ``photons``: `Sums` and `Moments` of each, stacked along the first axis."""
+    numbers, n = np.stack([np.asarray(a, np.float32) for a in medium[:5]]), np.asarray(medium.n, np.float32)
+    k0, k1 = (np.uint32(w) for w in words)
+    none, shape = np.zeros((0, 0), np.float32), (LANES + POOL, pack_size(len(medium.mu_a), 0, point=True))
+
+    def block(b):
+        table = np.empty(shape, np.float32)
+        found = counters(numbers[2], n[1:-1], bins, numerical_aperture, derivatives)
+        for first in range(b * photons, (b + 1) * photons, CALL):
+            some = np.arange(first, min(first + CALL, (b + 1) * photons), dtype=np.uint32)
+            _walk(numbers, n, k0, k1, some, none, none, _ONE, 0, True, -1, 0, True, table, found)
+        return means(found, photons)
+
+    with ThreadPoolExecutor(threads) as pool:
+        found = list(pool.map(block, range(blocks)))
+    return jax.tree.map(lambda *a: np.stack(a), *found)

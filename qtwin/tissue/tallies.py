@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from qtwin.core.params import Element, param, positive, static
-from qtwin.tissue.paths import Paths
+from qtwin.tissue.paths import Paths, Point
 from qtwin.tissue.slab import Layers, Slab
-from qtwin.tissue.weights import displacement, likelihood, stretch, survival, weight
+from qtwin.tissue.weights import displacement, likelihood, log_losses, log_ratios, stretch, survival, weight
 
 LIGHT_SPEED = 299792458.0  # m/s, exact (SI)
 
@@ -63,6 +63,28 @@ class Tallies(NamedTuple):
     fluence: jax.Array  # [L, depths] over the plane: path per unit of depth, at fixed fractions of the layer
 
 
+class Sums(NamedTuple):
+    """Means over the light that entered, in cells of the curves; sides are up (0) and down (1), L layers."""
+
+    sides: jax.Array  # [2] strayed light that left
+    inside: jax.Array  # [] of that below, within the numerical aperture
+    lost: jax.Array  # [] absorbed, from the light that was lost in the end
+    ring: jax.Array  # [2, rings]
+    late: jax.Array  # [2, times]
+    turned: jax.Array  # [2, angles]
+    depth: jax.Array  # [L, depths] path, m
+
+
+class Moments(NamedTuple):
+    """Of what paths gathered: mean of weight times (length, scatterings, score) per layer, L layers.
+
+    Rows: left above, left below, within the aperture, lost, path in every layer (gathered up to the kept point).
+    """
+
+    gathered: jax.Array  # [4 + L, 3 L]
+    left: jax.Array  # [L] mean of the light left times the length
+
+
 def _hats(x, step, count: int, weight, down):
     """Sums over photons [n] of weight times hat functions at count nodes, for both sides: [2, count]."""
     place = jnp.minimum(x / step, count).astype(weight.dtype)
@@ -72,70 +94,112 @@ def _hats(x, step, count: int, weight, down):
     return sums.reshape(2, count + 2)[:, :count]
 
 
-def expect(slab: Slab, walked: Layers, paths: Paths, bins: Bins, numerical_aperture=1.0) -> Tallies:
-    """Tallies of one block of ``paths`` [n] that were walked in ``walked`` with a kept point, as they are in ``slab``.
-
-    Collimated light at normal incidence. The straight part is exact (Beer-Lambert and Fresnel). Absorption and
-    fluence are read at the kept point of every path: int f dl = E[total length f(point)]; the absorption of all layers
-    together is known better, from the light that paths have lost in the end, and the layers share it (a ratio
-    estimate).
-    """
-    layers, entrance, straight = slab.whole(), slab.entrance(), slab.ballistic()
-    kind, n = layers.mu_s.dtype, paths.boost.shape[0]
-    likely, left = likelihood(paths, layers, walked), survival(paths, layers, walked)
-    w = likely * left * paths.strayed.astype(kind) * (entrance / n)
+def _sides(paths: Paths, numerical_aperture, kind):
+    """(whether it left below [n], parts that left above, below, within the aperture [3, n], sine squared [n])."""
     down = paths.transmitted.astype(jnp.int32)
     sine2 = jnp.sum(paths.direction.astype(kind) ** 2, axis=-1)
-    sides = jnp.stack([1 - down, down]).astype(kind)
-    sums = jnp.sum(w[None, :] * sides, axis=1)
-    inside = sides[1] * (sine2 <= jnp.asarray(numerical_aperture, kind) ** 2).astype(kind)
+    inside = (down > 0) & (sine2 <= jnp.asarray(numerical_aperture, kind) ** 2)
+    return down, jnp.stack([1 - down, down, inside.astype(down.dtype)]).astype(kind), sine2
+
+
+def gather(layers: Layers, walked: Layers, paths: Paths, bins: Bins, numerical_aperture) -> Sums:
+    """`Sums` of one block of ``paths`` [n], walked in ``walked`` with a kept point, as they are in ``layers``.
+
+    Absorption and fluence are read at the kept point of every path: int f dl = E[total length f(point)].
+    """
+    kind, n = layers.mu_s.dtype, paths.boost.shape[0]
+    likely, left = likelihood(paths, layers, walked), survival(paths, layers, walked)
+    w = likely * left * paths.strayed.astype(kind) / n
+    down, parts, sine2 = _sides(paths, numerical_aperture, kind)
+    sums = parts @ w
 
     moved = displacement(paths.shift, layers, walked)
     # the root's slope at 0 is infinite: light that comes out on the axis has not strayed, its weight is 0
     square = jnp.sum(moved**2, axis=-1)
     r = jnp.sqrt(jnp.where(square > 0, square, 1)) * (square > 0).astype(kind)
     ring = _hats(r, bins.radius / (bins.rings - 1), bins.rings, w, down)
-    h = bins.radius / (bins.rings - 1)
-    nodes = jnp.arange(bins.rings, dtype=kind)
-    area = 2 * jnp.pi * h * h * jnp.where(nodes == 0, 1 / 6, nodes)
 
     optical = paths.length.astype(kind) * (stretch(layers, walked) * layers.n)[None, :]
-    step = bins.time / (bins.times - 1)
-    late = _hats(jnp.sum(optical, axis=-1) / LIGHT_SPEED, step, bins.times, w, down)
-    width = step * jnp.where(jnp.arange(bins.times) == 0, 0.5, 1.0).astype(kind)
+    late = _hats(jnp.sum(optical, axis=-1) / LIGHT_SPEED, bins.time / (bins.times - 1), bins.times, w, down)
 
-    edges = bins.edges().astype(kind)
     angle = jnp.arcsin(jnp.sqrt(jnp.clip(sine2, 0, 1)))
-    bin_ = jnp.minimum((angle / edges[1]).astype(jnp.int32), bins.angles - 1) + down * bins.angles
+    width = bins.edges().astype(kind)[1]
+    bin_ = jnp.minimum((angle / width).astype(jnp.int32), bins.angles - 1) + down * bins.angles
     turned = jnp.zeros(2 * bins.angles, kind).at[bin_].add(w).reshape(2, bins.angles)
-    solid = 2 * jnp.pi * (jnp.cos(edges[:-1]) - jnp.cos(edges[1:]))
 
-    point, count = paths.point, walked.thickness.shape[0]
-    if point is None:
-        raise ValueError("paths were walked without a kept point")
+    point, count = _kept(paths), walked.thickness.shape[0]
+    track = weight(point, layers, walked) * point.total.astype(kind) / n
     here = point.layer.astype(jnp.int32)
-    track = weight(point, layers, walked) * point.total.astype(kind) * (entrance / n)
     cell = here * bins.depths + jnp.clip((point.place * bins.depths).astype(jnp.int32), 0, bins.depths - 1)
     depth = jnp.zeros(count * bins.depths, kind).at[cell].add(track).reshape(count, bins.depths)
-    seen = layers.mu_a * stretch(layers, walked) * jnp.sum(depth, axis=1)
-    lost, total = jnp.sum(likely * (1 - left)) * (entrance / n), jnp.sum(seen)
-    absorbed = seen * jnp.where(total > 0, lost / jnp.where(total > 0, total, 1), 1)
+    return Sums(sums[:2], sums[2], jnp.sum(likely * (1 - left)) / n, ring, late, turned, depth)
+
+
+def moments(walked: Layers, paths: Paths, numerical_aperture) -> Moments:
+    """`Moments` of one block of ``paths`` [n] where they were walked."""
+    kind, n = walked.mu_s.dtype, paths.boost.shape[0]
+    point, left = _kept(paths), survival(paths, walked, walked)
+    _, parts, _ = _sides(paths, numerical_aperture, kind)
+    track = weight(point, walked, walked) * point.total.astype(kind)
+    layer = jnp.arange(walked.thickness.shape[0], dtype=point.layer.dtype)
+    rows = jnp.concatenate([parts * (left * paths.strayed.astype(kind))[None, :], (1 - left)[None, :]])
+    seen = jnp.where(point.layer[None, :] == layer[:, None], track[None, :], 0)
+
+    def all_of(p):
+        return jnp.concatenate([p.length, p.scatterings, p.score], axis=-1).astype(kind)
+
+    gathered = jnp.concatenate([rows @ all_of(paths), seen @ all_of(point)])
+    return Moments(gathered / n, left @ paths.length.astype(kind) / n)
+
+
+def _kept(paths: Paths) -> Point:
+    if paths.point is None:
+        raise ValueError("paths were walked without a kept point")
+    return paths.point
+
+
+def assemble(slab: Slab, walked: Layers, sums: Sums, bins: Bins) -> Tallies:
+    """`Tallies` of ``slab`` from its `Sums`.
+
+    Collimated light at normal incidence; the straight part is exact (Beer-Lambert and Fresnel). The absorption of all
+    layers together is known better than that of each, and the layers share it (a ratio estimate).
+    """
+    layers, entrance, straight = slab.whole(), slab.entrance(), slab.ballistic()
+    kind = layers.mu_s.dtype
+    h, late = bins.radius / (bins.rings - 1), bins.time / (bins.times - 1)
+    nodes = jnp.arange(bins.rings, dtype=kind)
+    area = 2 * jnp.pi * h * h * jnp.where(nodes == 0, 1 / 6, nodes) / entrance
+    width = late * jnp.where(jnp.arange(bins.times) == 0, 0.5, 1.0).astype(kind) / entrance
+    edges = bins.edges().astype(kind)
+    solid = 2 * jnp.pi * (jnp.cos(edges[:-1]) - jnp.cos(edges[1:])) / entrance
+    seen = entrance * layers.mu_a * stretch(layers, walked) * jnp.sum(sums.depth, axis=1)
     return Tallies(
         1 - entrance,
-        sums[0],
-        straight + sums[1],
+        entrance * sums.sides[0],
+        straight + entrance * sums.sides[1],
         straight,
-        straight + jnp.sum(w * inside),
-        absorbed,
-        ring[0] / area,
-        ring[1] / area,
-        turned[0] / solid,
-        turned[1] / solid,
-        late[0] / width,
-        late[1] / width,
-        jnp.sum(sums) + straight - entrance + total,
-        depth * bins.depths / walked.thickness[:, None],
+        straight + entrance * sums.inside,
+        _shared(seen, entrance * sums.lost),
+        sums.ring[0] / area,
+        sums.ring[1] / area,
+        sums.turned[0] / solid,
+        sums.turned[1] / solid,
+        sums.late[0] / width,
+        sums.late[1] / width,
+        entrance * jnp.sum(sums.sides) + straight - entrance + jnp.sum(seen),
+        entrance * sums.depth * bins.depths / walked.thickness[:, None],
     )
+
+
+def _shared(seen, lost):
+    """What each layer absorbed, [L], so that the sum is ``lost``."""
+    total = jnp.sum(seen)
+    return seen * jnp.where(total > 0, lost / jnp.where(total > 0, total, 1), 1)
+
+
+def expect(slab: Slab, walked: Layers, paths: Paths, bins: Bins, numerical_aperture=1.0) -> Tallies:
+    """Tallies in ``slab`` from one block of ``paths`` [n] that were walked in ``walked`` with a kept point."""
+    return assemble(slab, walked, gather(slab.whole(), walked, paths, bins, numerical_aperture), bins)
 
 
 def default_bins(slab: Slab) -> Bins:
@@ -149,14 +213,25 @@ def default_bins(slab: Slab) -> Bins:
 FIELDS = ("mu_a", "mu_s", "g", "thickness")
 
 
-def figures(fields: dict, slab: Slab, walked: Layers, paths: Paths, bins: Bins, numerical_aperture):
-    """Diffuse reflectance, transmittance, accepted, absorbed per layer, [3 + L], of ``slab`` with other ``fields``."""
+def figures(fields: dict, slab: Slab, walked: Layers, sums: Sums, moments: Moments):
+    """Diffuse reflectance, transmittance, accepted, absorbed per layer, [3 + L], of ``slab`` with other ``fields``.
+
+    To first order about ``walked``: a weight w exp(x . gathered) is w (1 + x . gathered).
+    """
     made = eqx.tree_at(lambda s: [getattr(s, name) for name in FIELDS], slab, [fields[name] for name in FIELDS])
-    t = expect(made, walked, paths, bins, numerical_aperture)
-    return jnp.concatenate([jnp.stack([t.reflectance, t.transmittance, t.accepted]), t.absorbed])
+    layers, entrance, straight = made.whole(), made.entrance(), made.ballistic()
+    likely = jnp.concatenate(log_ratios(layers, walked))
+    losses = log_losses(layers, walked) - log_losses(walked, walked)
+    weights = likely.at[: len(losses)].add(losses)
+    lost = sums.lost + moments.gathered[3] @ likely - moments.left @ losses
+    out = jnp.append(sums.sides, sums.inside) + moments.gathered[:3] @ weights
+    path = jnp.sum(sums.depth, axis=1) + moments.gathered[4:] @ weights
+    seen = layers.mu_a * stretch(layers, walked) * path
+    straights = straight * jnp.array([0.0, 1.0, 1.0])
+    return jnp.concatenate([straights + entrance * out, entrance * _shared(seen, lost)])
 
 
-def slopes(slab: Slab, walked: Layers, paths: Paths, bins: Bins, numerical_aperture):
-    """Field -> derivatives of `figures` of one block, [3 + L, L]."""
+def slopes(slab: Slab, walked: Layers, sums: Sums, moments: Moments):
+    """Field -> derivatives of `figures` of one block where it was walked, [3 + L, L]."""
     fields = {name: getattr(slab, name) for name in FIELDS}
-    return jax.jacrev(figures)(fields, slab, walked, paths, bins, numerical_aperture)
+    return jax.jacrev(figures)(fields, slab, walked, sums, moments)

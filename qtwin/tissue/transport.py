@@ -15,10 +15,10 @@ import numpy as np
 
 from qtwin.core.errors import UserError
 from qtwin.core.random import stream, words
-from qtwin.tissue.carry import carry
+from qtwin.tissue.carry import carry, cores
 from qtwin.tissue.paths import Paths, pack_size, unpack
 from qtwin.tissue.slab import Layers, Slab
-from qtwin.tissue.tallies import Bins, Tallies, default_bins, expect, slopes
+from qtwin.tissue.tallies import Bins, Tallies, assemble, default_bins, gather, moments, slopes
 from qtwin.tissue.walk import BLOCKS, medium_of
 from qtwin.tissue.weights import log_losses, log_ratios
 
@@ -100,13 +100,43 @@ def _paths(table, walked: Layers) -> Paths:
 
 
 @eqx.filter_jit
-def _tally(slab, walked, table, bins, aperture):
-    return jax.vmap(lambda block: expect(slab, walked, _paths(block, walked), bins, aperture))(table)
+def _gather(walked, table, bins, aperture):
+    """`Sums` and `Moments` of every block of a table."""
+
+    def block(part):
+        paths = _paths(part, walked)
+        return gather(walked, walked, paths, bins, aperture), moments(walked, paths, aperture)
+
+    return jax.vmap(block)(table)
 
 
 @eqx.filter_jit
-def _slopes(slab, walked, table, bins, aperture):
-    return jax.vmap(lambda block: slopes(slab, walked, _paths(block, walked), bins, aperture))(table)
+def _assemble(slab, walked, sums, bins):
+    return jax.vmap(lambda one: assemble(slab, walked, one, bins))(sums)
+
+
+@eqx.filter_jit
+def _slopes(slab, walked, sums, found):
+    return jax.vmap(lambda one, m: slopes(slab, walked, one, m))(sums, found)
+
+
+def _counted(slab: Slab, photons: int, key, memory_limit: float, bins: Bins, aperture: float, derivatives: bool):
+    """`Sums` and `Moments` of BLOCKS blocks, and the photons they took.
+
+    A processor counts photons as they end, other devices what a pass leaves.
+    """
+    if jax.default_backend() != "cpu":
+        return each_pass(slab, photons, key, memory_limit, lambda w, t: _gather(w, t, bins, jnp.asarray(aperture)))
+    from qtwin.tissue import swarm  # here: numba is needed only where a processor carries
+
+    layers = jax.tree.map(jax.lax.stop_gradient, slab.whole())
+    need, per_block = swarm.memory(layers.mu_a.shape[0], bins, cores()), max(-(-photons // BLOCKS), 256)
+    if need > memory_limit:
+        raise UserError(f"memory_limit: got {memory_limit / 2**20:.3g} MiB, this walk needs {need / 2**20:.3g} MiB")
+    if BLOCKS * per_block >= 2**32:
+        raise UserError(f"photons: got {photons:.4g}, accepted is less than 2^32")
+    given = (medium_of(layers._replace(object=0)), words(key), per_block, BLOCKS)
+    return swarm.tally(*given, bins, aperture, derivatives, cores()), BLOCKS * per_block
 
 
 def transport(
@@ -121,19 +151,17 @@ def transport(
 ) -> Transport:
     """Tallies of collimated light on ``slab``, their errors, and d/d(mu_a, mu_s, g, thickness) of the fractions.
 
-    ``photons`` are rounded up to whole passes. Raises UserError for no photons, for a memory limit that holds none, and
+    ``photons`` are rounded up to whole blocks. Raises UserError for no photons, for a memory limit that holds none, and
     for an energy balance that is off by more than 6 standard errors.
     """
     if photons < 1:
         raise UserError(f"photons: got {photons}, accepted is at least 1")
     bins = default_bins(slab) if bins is None else bins
-    aperture = jnp.asarray(numerical_aperture, float)
-
-    def use(walked, table):
-        found = _tally(slab, walked, table, bins, aperture)
-        return found, _slopes(slab, walked, table, bins, aperture) if derivatives else {}
-
-    (found, sloped), total = each_pass(slab, photons, stream(key, "transport"), memory_limit, use)
+    walked, seed = jax.tree.map(jax.lax.stop_gradient, slab.whole()), stream(key, "transport")
+    counted, total = _counted(slab, photons, seed, memory_limit, bins, float(numerical_aperture), derivatives)
+    sums, weighed = jax.tree.map(jnp.asarray, counted)
+    found = _assemble(slab, walked, sums, bins)
+    sloped = _slopes(slab, walked, sums, weighed) if derivatives else {}
     balance = measured(found.balance)
     if abs(balance.value) > 6 * balance.stderr + 1e-5:
         raise UserError(
