@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from numba import njit
 
-from qtwin.core.compiled import CPU, FAST
+from qtwin.core.compiled import CPU, FAST, exp
 from qtwin.tissue.law import CONSOLATION, FAINT, PATH, POINT, ROULETTE, ROULETTE_ODDS, law
 from qtwin.tissue.paths import pack_size
 from qtwin.tissue.swarm_tallies import count, counters, means
@@ -25,7 +25,8 @@ CALL = 1 << 20  # photons between two looks at the keyboard
 (_Z, _UX, _UY, _UZ, _TOP, _BOTTOM, _MU_A, _MU_S, _G, _ABSORBED, _LIMIT, _BOOST, _TOTAL) = range(13)
 (_LENGTH, _COUNT, _SCORE, _DX, _DY) = range(13, 18)
 (_P_NEW, _P_BOOST, _P_Z, _P_LENGTH, _P_COUNT, _P_SCORE, _P_DX, _P_DY) = range(18, 26)
-ROWS = 26
+_WEIGHT = 26  # when it was last counted what the layer has absorbed
+ROWS = 27
 _PHOTON, _EVENT, _STATE, _LUCK = range(4)
 _SCATTERED, _HIT, _FAINT, _IDLE = (np.uint32(i) for i in range(4))
 # columns of a row of the table before the layers; see `qtwin.tissue.paths.unpack`
@@ -40,8 +41,8 @@ _FAINT_AT, _LATER, _ODDS = np.float32(FAINT), np.float32(CONSOLATION), np.float3
 
 
 @njit(**FAST)
-def _advance(k0, k1, point, real, word):
-    """Fly and scatter every lane; with ``point`` (None is without) one point of each path is kept.
+def _advance(k0, k1, point, scored, real, word):
+    """Fly and scatter every lane; with ``point`` (None: without) keep one point of each path, with ``scored`` the score.
 
     The state stands in rows of LANES numbers, at constant distances: the compiler sees that they do not overlap.
     """
@@ -55,7 +56,10 @@ def _advance(k0, k1, point, real, word):
         versine = _versine(u, g)
         vx, vy, vz = _turn(ux, uy, uz, versine, h)
         absorbed = real[_ABSORBED * LANES + i] + real[_MU_A * LANES + i] * step
-        length, count, score = real[_LENGTH * LANES + i], real[_COUNT * LANES + i], real[_SCORE * LANES + i]
+        length, count, score = real[_LENGTH * LANES + i], real[_COUNT * LANES + i], _ZERO
+        if scored is not None:
+            score = real[_SCORE * LANES + i]
+            real[_SCORE * LANES + i] = score + _where(hits, _ZERO, _score(versine, g))
         dx, dy = real[_DX * LANES + i], real[_DY * LANES + i]
         if point is not None:
             total = real[_TOTAL * LANES + i]
@@ -78,7 +82,6 @@ def _advance(k0, k1, point, real, word):
         real[_ABSORBED * LANES + i] = absorbed
         real[_LENGTH * LANES + i] = length + step
         real[_COUNT * LANES + i] = count + _where(hits, _ZERO, _ONE)
-        real[_SCORE * LANES + i] = score + _where(hits, _ZERO, _score(versine, g))
         real[_DX * LANES + i] = dx + ux * step
         real[_DY * LANES + i] = dy + uy * step
         word[_LUCK * LANES + i] = b1
@@ -88,7 +91,7 @@ def _advance(k0, k1, point, real, word):
         word[_STATE * LANES + i] = _where(state == _IDLE, _IDLE, met)
 
 
-@njit(**FAST, inline="always")
+@njit(**FAST, forceinline=True)
 def _look_up(values, cell, x, y):
     """Bilinear transmission of a `padded` grid, as `qtwin.scene.grid.look_up`."""
     rows, columns = values.shape
@@ -101,14 +104,14 @@ def _look_up(values, cell, x, y):
     return high * (_ONE - fy) + low * fy
 
 
-@njit(**FAST, inline="always")
+@njit(**FAST, forceinline=True)
 def _enter(lane, layer, real, medium):
     """Copy what a lane needs of its layer; medium rows: top, bottom, mu_a, mu_s, g."""
     for k in range(5):
         real[(_TOP + k) * LANES + lane] = medium[k, layer]
 
 
-@njit(**FAST, inline="always")
+@njit(**FAST, forceinline=True)
 def _gather(lane, layer, count, first, at, real, row):
     """Add the five rows of ``real`` from ``first`` on to the columns of ``layer`` in ``row``, which begin at ``at``."""
     row[at + layer] += real[first * LANES + lane]
@@ -118,7 +121,7 @@ def _gather(lane, layer, count, first, at, real, row):
     row[at + 3 * count + 2 * layer + 1] += real[(first + 4) * LANES + lane]
 
 
-@njit(**FAST, inline="always")
+@njit(**FAST, forceinline=True)
 def _flush(lane, layer, count, point, at_point, real, row):
     """Add what the lane has gathered in ``layer`` to its row, the kept point first if it lies in this stay."""
     if point is not None:
@@ -137,7 +140,15 @@ def _flush(lane, layer, count, point, at_point, real, row):
         row[_STRAYED] = _ONE
 
 
-@njit(**FAST, inline="always")
+@njit(**FAST, forceinline=True)
+def _absorb(lane, layer, real, tallied):
+    """Count what the layer has absorbed since the lane was last looked at."""
+    weight = real[_BOOST * LANES + lane] * exp(-real[_ABSORBED * LANES + lane])
+    tallied.absorbed[layer] += real[_WEIGHT * LANES + lane] - weight
+    real[_WEIGHT * LANES + lane] = weight
+
+
+@njit(**FAST, forceinline=True)
 def _cross(count, skip, kept, row, grid, cell, x, y):
     """The lane passes the object plane: keep its displacement, dim it by the object at (x, y) + displacement."""
     shift, crossed = HEAD + 3 * count, HEAD + 5 * count
@@ -146,14 +157,14 @@ def _cross(count, skip, kept, row, grid, cell, x, y):
     for k in range(2 * count):
         if 0 <= nth < kept:
             row[crossed + 2 * count * nth + k] = row[shift + k]
-    if grid.size > 0:
+    if grid is not None:
         for k in range(count):
             x += row[shift + 2 * k]
             y += row[shift + 2 * k + 1]
         row[_CLEAR] *= _look_up(grid, cell, x, y)
 
 
-@njit(**FAST, inline="always")
+@njit(**FAST, forceinline=True)
 def _launch(lane, photon, patience, real, word, row):
     """Start a photon at the surface, straight down, with nothing gathered yet.
 
@@ -165,7 +176,7 @@ def _launch(lane, photon, patience, real, word, row):
         real[k * LANES + lane] = _ZERO
     for k in range(_LENGTH, _DY + 1):
         real[k * LANES + lane] = _ZERO
-    real[_UZ * LANES + lane], real[_BOOST * LANES + lane] = _ONE, _ONE
+    real[_UZ * LANES + lane], real[_BOOST * LANES + lane], real[_WEIGHT * LANES + lane] = _ONE, _ONE, _ONE
     real[_LIMIT * LANES + lane] = patience
     for k in range(len(row)):
         row[k] = _ZERO
@@ -173,7 +184,9 @@ def _launch(lane, photon, patience, real, word, row):
 
 
 @njit(**FAST)
-def _walk(medium, n, k0, k1, photons, start, grid, cell, skip, roulette, object_layer, kept, point, table, tallied):
+def _walk(
+    medium, n, k0, k1, photons, start, grid, cell, skip, roulette, object_layer, kept, point, scored, table, tallied
+):
     """Carry ``photons`` to their end; row i of ``table`` is photon i of the list.
 
     With ``tallied`` finished photons are counted there, and their rows, of which there are as many as there are, used
@@ -181,19 +194,23 @@ def _walk(medium, n, k0, k1, photons, start, grid, cell, skip, roulette, object_
     """
     total, layers = len(photons), medium.shape[1]
     real, word = np.zeros(ROWS * LANES, np.float32), np.zeros(4 * LANES, np.uint32)
-    layer, slot, busy = np.zeros(LANES, np.int64), np.zeros(LANES, np.int64), np.zeros(LANES, np.int64)
+    # unsigned: an index that may be negative is tested at every access
+    layer, slot, busy = np.zeros(LANES, np.uint16), np.zeros(LANES, np.uint32), np.zeros(LANES, np.uint16)
     at_point = HEAD + 5 * layers + 2 * layers * kept
     patience = _FAINT_AT if roulette else _ENDLESS
     head = min(LANES, total)
-    live, free, spent = head, head, 0
-    rows, done_rows = np.arange(len(table)), np.empty(len(table), np.int64)  # those not yet used from ``free`` on
-    word[_STATE * LANES : (_STATE + 1) * LANES] = _IDLE
+    live, free, spent = head, np.int64(head), np.int64(0)  # typed: a literal 0 would compile `count` twice
+    rows, done_rows = np.empty(len(table), np.uint32), np.empty(len(table), np.uint32)  # unused from ``free`` on; done
+    for i in range(len(table)):
+        rows[i] = i
+    for i in range(LANES):
+        word[_STATE * LANES + i] = _IDLE
     for i in range(head):
         slot[i] = i
         _launch(i, photons[i], patience, real, word, table[i])
         _enter(i, 0, real, medium)
     while live > 0:
-        _advance(k0, k1, point, real, word)
+        _advance(k0, k1, point, scored, real, word)
         some = 0
         for i in range(LANES):
             busy[some] = i
@@ -206,10 +223,13 @@ def _walk(medium, n, k0, k1, photons, start, grid, cell, skip, roulette, object_
             here, row = layer[i], table[slot[i]]
             done, beyond = False, here
             if state == _FAINT:
+                if tallied is not None and point is None:
+                    _absorb(i, here, real, tallied)
                 event = np.uint32(word[_EVENT * LANES + i] - np.uint32(1))
                 lots, _ = _draw(k0, k1, word[_PHOTON * LANES + i], event, ROULETTE)
                 done = _uniform(lots) * _ODDS > _ONE
                 real[_BOOST * LANES + i] *= _ZERO if done else _ODDS
+                real[_WEIGHT * LANES + i] *= _ZERO if done else _ODDS
                 real[_LIMIT * LANES + i] += _LATER
             else:
                 uz = real[_UZ * LANES + i]
@@ -226,6 +246,8 @@ def _walk(medium, n, k0, k1, photons, start, grid, cell, skip, roulette, object_
                     real[_UX * LANES + i] *= bend
                     real[_UY * LANES + i] *= bend
                     real[_UZ * LANES + i] = out if down else -out
+                if tallied is not None and point is None:
+                    _absorb(i, here, real, tallied)
                 done = beyond < 0 or beyond >= layers
                 if done:
                     row[_TRANSMITTED] = _ONE if down else _ZERO
@@ -244,10 +266,11 @@ def _walk(medium, n, k0, k1, photons, start, grid, cell, skip, roulette, object_
                     done_rows[spent] = slot[i]
                     spent += 1
                     if free == len(rows):
-                        count(table, done_rows, spent, HEAD, at_point, tallied)
+                        count(table, done_rows, spent, HEAD, at_point, point, tallied)
                         free -= spent
-                        rows[free:] = done_rows[:spent]
-                        spent = 0
+                        for k in range(spent):
+                            rows[free + k] = done_rows[k]
+                        spent = np.int64(0)
                 if head < total:
                     slot[i] = rows[free]
                     _launch(i, photons[head], patience, real, word, table[slot[i]])
@@ -261,11 +284,11 @@ def _walk(medium, n, k0, k1, photons, start, grid, cell, skip, roulette, object_
                     real[k * LANES + i] = _ZERO
                 layer[i] = beyond
                 _enter(i, beyond, real, medium)
-                if min(here, beyond) == object_layer:
+                if object_layer is not None and min(here, beyond) == object_layer:
                     x, y = (start[slot[i], 0], start[slot[i], 1]) if len(start) else (_ZERO, _ZERO)
                     _cross(layers, skip, kept, row, grid, cell, x, y)
     if tallied is not None:
-        count(table, done_rows, spent, HEAD, at_point, tallied)
+        count(table, done_rows, spent, HEAD, at_point, point, tallied)
 
 
 def carry(medium, words, photons, start, grid, skip, roulette, table, *, object_layer, kept, point, threads):
@@ -274,9 +297,9 @@ def carry(medium, words, photons, start, grid, skip, roulette, table, *, object_
     k0, k1 = (np.uint32(w) for w in words)
     photons = np.ascontiguousarray(photons, np.uint32)
     start = np.zeros((0, 2), np.float32) if start is None else np.ascontiguousarray(start, np.float32)
-    values = np.zeros((0, 0), np.float32) if grid is None else np.ascontiguousarray(grid.values, np.float32)
+    values = None if grid is None else np.ascontiguousarray(grid.values, np.float32)
     cell = np.float32(1 if grid is None else grid.cell)
-    fixed = (values, cell, int(skip), bool(roulette), object_layer, kept, True if point else None)
+    fixed = (values, cell, int(skip), bool(roulette), object_layer, kept, True if point else None, True)
 
     def part(bounds):
         a, b = bounds
@@ -299,18 +322,22 @@ def memory(layers: int, bins, threads: int) -> int:
     return threads * (LANES + POOL) * row + 8 * (threads + 64) * cells
 
 
-def tally(medium, words, photons: int, blocks: int, bins, numerical_aperture: float, derivatives: bool, threads: int):
-    """Walk ``blocks`` blocks of ``photons``: `Sums` and `Moments` of each, stacked along the first axis."""
+def tally(medium, words, photons: int, blocks: int, bins, numerical_aperture: float, *, points, derivatives, threads):
+    """Walk ``blocks`` blocks of ``photons``: `Sums` and `Moments` of each, stacked along the first axis.
+
+    Without ``points`` there is no curve over depth, and without them or ``derivatives`` no moments.
+    """
     numbers, n = np.stack([np.asarray(a, np.float32) for a in medium[:5]]), np.asarray(medium.n, np.float32)
     k0, k1 = (np.uint32(w) for w in words)
-    none, shape = np.zeros((0, 0), np.float32), (LANES + POOL, pack_size(len(medium.mu_a), 0, point=True))
+    none, shape = np.zeros((0, 0), np.float32), (LANES + POOL, pack_size(len(medium.mu_a), 0, point=points))
+    flags = (True if points else None, True if derivatives else None)
 
     def block(b):
         table = np.empty(shape, np.float32)
-        found = counters(numbers[2], n[1:-1], bins, numerical_aperture, derivatives)
+        found = counters(numbers[2], n[1:-1], bins, numerical_aperture, points, derivatives)
         for first in range(b * photons, (b + 1) * photons, CALL):
             some = np.arange(first, min(first + CALL, (b + 1) * photons), dtype=np.uint32)
-            _walk(numbers, n, k0, k1, some, none, none, _ONE, 0, True, -1, 0, True, table, found)
+            _walk(numbers, n, k0, k1, some, none, None, _ONE, 0, True, None, 0, *flags, table, found)
         return means(found, photons)
 
     with ThreadPoolExecutor(threads) as pool:

@@ -69,6 +69,7 @@ class Sums(NamedTuple):
     sides: jax.Array  # [2] strayed light that left
     inside: jax.Array  # [] of that below, within the numerical aperture
     lost: jax.Array  # [] absorbed, from the light that was lost in the end
+    seen: jax.Array  # [L] absorbed in each layer, from what was seen there
     ring: jax.Array  # [2, rings]
     late: jax.Array  # [2, times]
     turned: jax.Array  # [2, angles]
@@ -132,7 +133,8 @@ def gather(layers: Layers, walked: Layers, paths: Paths, bins: Bins, numerical_a
     here = point.layer.astype(jnp.int32)
     cell = here * bins.depths + jnp.clip((point.place * bins.depths).astype(jnp.int32), 0, bins.depths - 1)
     depth = jnp.zeros(count * bins.depths, kind).at[cell].add(track).reshape(count, bins.depths)
-    return Sums(sums[:2], sums[2], jnp.sum(likely * (1 - left)) / n, ring, late, turned, depth)
+    seen = layers.mu_a * stretch(layers, walked) * jnp.sum(depth, axis=1)
+    return Sums(sums[:2], sums[2], jnp.sum(likely * (1 - left)) / n, seen, ring, late, turned, depth)
 
 
 def moments(walked: Layers, paths: Paths, numerical_aperture) -> Moments:
@@ -164,29 +166,28 @@ def assemble(slab: Slab, walked: Layers, sums: Sums, bins: Bins) -> Tallies:
     Collimated light at normal incidence; the straight part is exact (Beer-Lambert and Fresnel). The absorption of all
     layers together is known better than that of each, and the layers share it (a ratio estimate).
     """
-    layers, entrance, straight = slab.whole(), slab.entrance(), slab.ballistic()
-    kind = layers.mu_s.dtype
+    entrance, straight = slab.entrance(), slab.ballistic()
+    kind = straight.dtype
     h, late = bins.radius / (bins.rings - 1), bins.time / (bins.times - 1)
     nodes = jnp.arange(bins.rings, dtype=kind)
     area = 2 * jnp.pi * h * h * jnp.where(nodes == 0, 1 / 6, nodes) / entrance
     width = late * jnp.where(jnp.arange(bins.times) == 0, 0.5, 1.0).astype(kind) / entrance
     edges = bins.edges().astype(kind)
     solid = 2 * jnp.pi * (jnp.cos(edges[:-1]) - jnp.cos(edges[1:])) / entrance
-    seen = entrance * layers.mu_a * stretch(layers, walked) * jnp.sum(sums.depth, axis=1)
     return Tallies(
         1 - entrance,
         entrance * sums.sides[0],
         straight + entrance * sums.sides[1],
         straight,
         straight + entrance * sums.inside,
-        _shared(seen, entrance * sums.lost),
+        entrance * _shared(sums.seen, sums.lost),
         sums.ring[0] / area,
         sums.ring[1] / area,
         sums.turned[0] / solid,
         sums.turned[1] / solid,
         sums.late[0] / width,
         sums.late[1] / width,
-        entrance * jnp.sum(sums.sides) + straight - entrance + jnp.sum(seen),
+        entrance * jnp.sum(sums.sides) + straight - entrance + entrance * jnp.sum(sums.seen),
         entrance * sums.depth * bins.depths / walked.thickness[:, None],
     )
 

@@ -120,7 +120,7 @@ def _slopes(slab, walked, sums, found):
     return jax.vmap(lambda one, m: slopes(slab, walked, one, m))(sums, found)
 
 
-def _counted(slab: Slab, photons: int, key, memory_limit: float, bins: Bins, aperture: float, derivatives: bool):
+def _counted(slab: Slab, photons: int, key, memory_limit: float, bins: Bins, aperture: float, **kept: bool):
     """`Sums` and `Moments` of BLOCKS blocks, and the photons they took.
 
     A processor counts photons as they end, other devices what a pass leaves.
@@ -136,7 +136,7 @@ def _counted(slab: Slab, photons: int, key, memory_limit: float, bins: Bins, ape
     if BLOCKS * per_block >= 2**32:
         raise UserError(f"photons: got {photons:.4g}, accepted is less than 2^32")
     given = (medium_of(layers._replace(object=0)), words(key), per_block, BLOCKS)
-    return swarm.tally(*given, bins, aperture, derivatives, cores()), BLOCKS * per_block
+    return swarm.tally(*given, bins, aperture, **kept, threads=cores()), BLOCKS * per_block
 
 
 def transport(
@@ -147,18 +147,21 @@ def transport(
     bins: Bins | None = None,
     numerical_aperture: float = 1.0,
     derivatives: bool = True,
+    fluence: bool = True,
     memory_limit: float = LIMIT,
 ) -> Transport:
     """Tallies of collimated light on ``slab``, their errors, and d/d(mu_a, mu_s, g, thickness) of the fractions.
 
-    ``photons`` are rounded up to whole blocks. Raises UserError for no photons, for a memory limit that holds none, and
-    for an energy balance that is off by more than 6 standard errors.
+    ``photons`` are rounded up to whole blocks. It is faster without ``derivatives`` and ``fluence``, the curve over
+    depth. Raises UserError for no photons, for a memory limit that holds none, and for an energy balance that is off by
+    more than 6 standard errors.
     """
     if photons < 1:
         raise UserError(f"photons: got {photons}, accepted is at least 1")
     bins = default_bins(slab) if bins is None else bins
     walked, seed = jax.tree.map(jax.lax.stop_gradient, slab.whole()), stream(key, "transport")
-    counted, total = _counted(slab, photons, seed, memory_limit, bins, float(numerical_aperture), derivatives)
+    kept = {"points": derivatives or fluence, "derivatives": derivatives}
+    counted, total = _counted(slab, photons, seed, memory_limit, bins, float(numerical_aperture), **kept)
     sums, weighed = jax.tree.map(jnp.asarray, counted)
     found = _assemble(slab, walked, sums, bins)
     sloped = _slopes(slab, walked, sums, weighed) if derivatives else {}
@@ -170,7 +173,8 @@ def transport(
     names = ["reflectance", "transmittance", "accepted", "absorbed"]
     rows = [0, 1, 2, slice(3, None)]
     by = {f: {n: measured(s[:, r]) for n, r in zip(names, rows, strict=True)} for f, s in sloped.items()}
-    return Transport({n: measured(a) for n, a in zip(Tallies._fields, found, strict=True)}, by, bins, total)
+    tallies = {n: measured(a) for n, a in zip(Tallies._fields, found, strict=True) if fluence or n != "fluence"}
+    return Transport(tallies, by, bins, total)
 
 
 class Neighbours(NamedTuple):

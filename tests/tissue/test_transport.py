@@ -65,13 +65,25 @@ def test_both_compilers_count_the_same_photons(derivatives):
     slab, blocks, count = stack(mu_a=[5e3, 900, 2000]), 2, 3000  # more photons than rows to keep them, and the roulette
     layers, seed, bins = slab.whole(), words(jax.random.key(14)), default_bins(slab)
     medium = medium_of(layers._replace(object=0))
-    ours = swarm.tally(medium, seed, count, blocks, bins, 0.5, derivatives, 2)
+    ours = swarm.tally(medium, seed, count, blocks, bins, 0.5, points=True, derivatives=derivatives, threads=2)
     table = carry(medium, seed, np.arange(blocks * count, dtype=np.uint32), point=True).reshape(blocks, count, -1)
     for b in range(blocks):
         some = paths.unpack(jnp.asarray(table[b]), 3, 0, point=True)
         theirs = (gather(layers, layers, some, bins, 0.5), *([moments(layers, some, 0.5)] if derivatives else []))
         for mine, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=derivatives):
             np.testing.assert_allclose(mine[b], other, atol=1e-6 * np.abs(other).max())
+
+
+def test_without_points_each_layer_absorbs_as_much():
+    """Absorption counted while the light is in the layer, against that of the kept points, with other photons."""
+    slab = stack(mu_a=[5e3, 900, 2000])  # light plays the roulette
+    plainly = transport(slab, key=jax.random.key(15), photons=200_000, derivatives=False, fluence=False).tallies
+    points = transport(slab, key=jax.random.key(16), photons=200_000, derivatives=False).tallies
+    assert "fluence" not in plainly and points["fluence"].value.shape == (3, 25)
+    for name in ("absorbed", "reflectance", "transmittance", "accepted"):
+        a, b = plainly[name], points[name]
+        assert np.all(np.abs(a.value - b.value) < 4 * np.hypot(a.stderr, b.stderr)), name
+    assert np.all(plainly["absorbed"].stderr <= points["absorbed"].stderr)
 
 
 def test_a_photon_walks_alone_as_in_company():
