@@ -138,9 +138,16 @@ def _jobs(command: str, argv: list[str]) -> int:
     run = hydra.main(version_base=VERSION_BASE, config_path=str(find_conf()), config_name=command)(
         getattr(sweep, command)
     )
-    with overlay(*_overlays(args.config_dir)), _hydra_reads(["qtwin", *flags, "--", *with_scene(args.overrides)]):
-        run()
-    lines = Failures.report()
+    try:
+        with overlay(*_overlays(args.config_dir)), _hydra_reads(["qtwin", *flags, "--", *with_scene(args.overrides)]):
+            run()
+        lines = Failures.report()
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # what is read has errors of its own: this is about what is written
+        what = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+        key = "hydra.sweep.dir" if args.multirun else "hydra.run.dir"
+        raise UserError(f"{key}: {what}; accepted is a folder that can be written and has room") from error
     for line in lines:
         _complain(f"error: {line}", 2)
     return 2 if lines else 0

@@ -7,7 +7,8 @@ import jax
 from omegaconf import DictConfig, OmegaConf
 
 import qtwin
-from qtwin.core.config import check_targets, compose, plain
+from qtwin.core.config import check_targets, compose, plain, target
+from qtwin.core.units import show
 
 NO_REFERENCE = "no reference given"
 
@@ -19,17 +20,33 @@ def info(overrides: Sequence[str] = ()) -> str:
     job = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     check_targets(job)
     chosen = [f"{group}={option}" for group, option in choices.items() if option and not _is_delta(group)]
-    files, here = _raw(compose(chosen)), _raw(job)  # unresolved: what follows from another key is not set here
+    usual = compose(chosen)
+    files, here = _raw(usual), _raw(job)  # unresolved: what follows from another key is not set here
+    there = dict(_rows(OmegaConf.to_container(usual, resolve=True, throw_on_missing=False)))
     rows = [("key", "value", "reference")]
     for key, (value, reference) in _rows(plain(job)):
         written = files.get(key, (None, ""))[0]
-        text = f"{value:.6g}" if isinstance(value, float) else str(value)
-        rows.append((key, text, reference if here[key][0] == written else f"set here (the file has {written})"))
+        value, before = (_text(job, key, v) for v in (value, there.get(key, ("",))[0]))
+        before = "the file has none" if before == "???" else f"the file has {before}"
+        rows.append((key, value, reference if here[key][0] == written else f"set here ({before})"))
     widths = [max(len(row[i]) for row in rows) for i in range(2)]
     table = [f"{key:<{widths[0]}}  {value:<{widths[1]}}  {reference}".rstrip() for key, value, reference in rows]
     devices = ", ".join(str(device) for device in jax.devices())
     what = f"qtwin {qtwin.__version__}, jax {jax.__version__}, Python {platform.python_version()}, devices: {devices}"
     return "\n".join([*table, "", what, ""])
+
+
+def _text(job: DictConfig, key: str, value) -> str:
+    """A number of an element with its unit; text as it was written."""
+    path, _, name = key.rpartition(".")
+    node = OmegaConf.select(job, path) if path else None
+    if isinstance(node, DictConfig) and "_target_" in node:
+        unit = target(node["_target_"]).__dataclass_fields__[name].metadata.get("unit", "")
+        if isinstance(value, float):
+            return show(value, unit, 6)
+        if isinstance(value, list) and any(isinstance(v, float) for v in value):
+            return ", ".join(show(v, unit, 6) if isinstance(v, float) else str(v) for v in value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _is_delta(group: str) -> bool:

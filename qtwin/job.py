@@ -13,7 +13,8 @@ from qtwin.benchmark.compare import compare
 from qtwin.benchmark.settings import Settings
 from qtwin.core.config import build, check_targets, plain
 from qtwin.core.errors import UserError
-from qtwin.io.results import RESULT, config_hash, read_result, versions, write_arrays, write_result
+from qtwin.core.units import parse, show
+from qtwin.io.results import RESULT, config_hash, files, read_result, versions, write_arrays, write_result
 from qtwin.io.tracking import open_tracker
 from qtwin.report import page
 
@@ -29,7 +30,14 @@ def elements(cfg: DictConfig | dict) -> dict[str, Any]:
     for name in ELEMENTS:
         if not isinstance(cfg.get(name), dict) or "_target_" not in cfg[name]:
             raise UserError(f"{name}: got {cfg.get(name)!r}, expected an element (a mapping with _target_)")
-    return {name: build(cfg[name], name) for name in ELEMENTS}
+    made = {name: build(cfg[name], name) for name in ELEMENTS}
+    light = getattr(made["source"], "signal_wavelength", None)
+    if "wavelength" in cfg and light is not None:
+        asked, emitted = parse(cfg["wavelength"], "m"), float(light)
+        if abs(asked - emitted) > 1e-6 * emitted:
+            told = f"got {show(asked, 'm')}, the source emits its signal at {show(emitted, 'm')}"
+            raise UserError(f"wavelength: {told}; accepted is that alone (set source.signal_wavelength)")
+    return made
 
 
 def finished(cfg: DictConfig, folder: Path) -> float | None:
@@ -82,6 +90,7 @@ def run(cfg: DictConfig, folder: Path) -> float:
                 "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
                 "wall_seconds": round(time.perf_counter() - start, 3),
                 "config_hash": config_hash(config),
+                "files": files(config),
                 "config": config,
             },
         )

@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Callable
 from math import nan
 from pathlib import Path
+from shutil import rmtree
 from typing import ClassVar
 
 import jax
@@ -67,6 +68,18 @@ def transport(cfg: DictConfig) -> float:
     return _point(cfg, transport_job.run)
 
 
+def _tidy(folder: Path) -> None:
+    """Remove the folder of a run that was refused before it wrote anything, and parents that then are empty."""
+    if not (folder / ".hydra").is_dir() or any(
+        path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.parent.name != ".hydra"
+    ):
+        return
+    rmtree(folder, ignore_errors=True)
+    for parent in folder.parents[:2]:
+        if parent != Path.cwd() and not any(parent.iterdir()):
+            parent.rmdir()
+
+
 def _point(cfg: DictConfig, run: Callable[[DictConfig, Path], float]) -> float:
     """Its error is kept for `Failures.report`, and the sweeper sees nan."""
     prepare()
@@ -80,6 +93,8 @@ def _point(cfg: DictConfig, run: Callable[[DictConfig, Path], float]) -> float:
     except Exception as error:
         if not sweeping:
             Failures.single = error
+            if explain(error) is not None:
+                _tidy(folder)
             return nan
         line = explain(error) or f"{type(error).__name__}: {error}"
         text = f"{' '.join(line.split())} ({' '.join(state.overrides.task)})\n\n{traceback.format_exc()}"

@@ -60,6 +60,7 @@ class _Law(NamedTuple):
     calibration: object
 
 
+@np.errstate(all="ignore")  # where there is no light, one line says so: nothing that is not finite is written
 def compare(
     source, reference, optics, scene, tissue, detector, camera, correlation, settings: Settings, progress
 ) -> Comparison:

@@ -1,6 +1,7 @@
 """What a benchmark found: figures with errors, arrays with units, the table and the verdicts."""
 
 from dataclasses import dataclass, replace
+from math import floor, isfinite, log10
 
 import numpy as np
 
@@ -97,14 +98,14 @@ class Comparison:
         dose = PLANCK_C / float(self.twin.source.signal_wavelength)
         detected = outcome.counts.sum()
         time = float(setting.time) * k
-        pump = float(self.twin.source.pump_power) * time if outcome.arm.quantum else 0.0
+        pump = float(self.twin.source.pump_power) * time if outcome.arm.quantum else None
         return {
             "photons_per_superpixel": figure(self.settings.photons * outcome.budget, 0, ""),
             "photons_incident": figure(incident, 0, ""),
             "photons_absorbed": figure(incident * fraction, incident * fraction_error, ""),
             "dose": figure(incident * fraction * dose, incident * fraction_error * dose, "J"),
             "counts_detected": figure(detected, np.sqrt(max(detected, 1.0)), ""),
-            "pump_energy": figure(pump, 0, "J"),
+            "pump_energy": figure(pump, 0, "J") | ({} if pump else {"reason": "a laser has no pump here"}),
             "time": figure(time, 0, "s"),
         }
 
@@ -223,13 +224,13 @@ class Comparison:
         """The arms with their ledgers, then every comparison with its interval and verdict."""
         figures = self.figures()
         words = ("incident", "absorbed", "detected", "time", "SNR", "CNR", "SSIM")
-        head = "".join(f"{word:>{width}}" for word, width in zip(words, (10, 16, 20, 9, 14, 16, 15), strict=True))
+        head = "".join(f"{word:>{width}}" for word, width in zip(words, (10, 22, 22, 9, 16, 18, 18), strict=True))
         lines = [f"{'arm':<30}{head}", "-" * (30 + len(head))]
         for name, f in figures["arms"].items():
             lines.append(
-                f"{name:<30}{f['photons_incident']['value']:>10.3g}{_pm(f['photons_absorbed'], 2):>16}"
-                f"{_pm(f['counts_detected'], 5):>20}{show(f['time']['value'], 's', 3):>9}"
-                f"{_pm(f['snr'], 4):>14}{_pm(f['cnr'], 3):>16}{_pm(f['ssim'], 3):>15}"
+                f"{name:<30}{f['photons_incident']['value']:>10.3g}{_pm(f['photons_absorbed']):>22}"
+                f"{_pm(f['counts_detected']):>22}{show(f['time']['value'], 's', 3):>9}"
+                f"{_pm(f['snr']):>16}{_pm(f['cnr']):>18}{_pm(f['ssim']):>18}"
             )
         matched = "incident on the sample" if self.settings.match == "incident" else "detected"
         head = f"{'quantum arm':<30}{'against':<30}{'advantage':>17}{'95 % interval':>18}{'expected':>18}  verdict"
@@ -239,8 +240,8 @@ class Comparison:
         for v in self.versus:
             i = v.interval
             lines.append(
-                f"{v.arm:<30}{v.opponent:<30}{_pm(figure(i.value, i.stderr), 4):>17}"
-                f"{f'{i.low:.3f} .. {i.high:.3f}':>18}{_pm(figure(v.expected, v.expected_stderr), 4):>18}  {v.verdict}"
+                f"{v.arm:<30}{v.opponent:<30}{_pm(figure(i.value, i.stderr)):>17}"
+                f"{i.ends('..'):>18}{_pm(figure(v.expected, v.expected_stderr)):>18}  {v.verdict}"
             )
         if any(v.verdict == INCOMPARABLE for v in self.versus):
             lines += [
@@ -251,9 +252,9 @@ class Comparison:
     def _tissue_line(self, t: dict) -> str:
         aperture = float(self.twin.optics.numerical_aperture)
         return (
-            f"tissue: ballistic {_pm(t['ballistic_fraction'], 3)}, accepted by NA {aperture:.2g}: "
-            f"{_pm(t['accepted_fraction'], 4)}, of that {_pm(t['point_spread_within_own_superpixel'], 3)} in its own "
-            f"superpixel, point spread {_pm(_scaled(t['point_spread_rms'], 1e6), 3)} µm rms"
+            f"tissue: ballistic {_pm(t['ballistic_fraction'])}, accepted by NA {aperture:.2g}: "
+            f"{_pm(t['accepted_fraction'])}, of that {_pm(t['point_spread_within_own_superpixel'])} in its own "
+            f"superpixel, point spread {_pm(_scaled(t['point_spread_rms'], 1e6))} µm rms"
         )
 
     def _check_line(self) -> str:
@@ -268,10 +269,16 @@ def _scaled(f: dict, by: float) -> dict:
     return figure(f["value"] * by, f["stderr"] * by)
 
 
-def _pm(f: dict, digits: int) -> str:
-    """value ± stderr."""
-    if f["value"] is None:
+def _pm(f: dict) -> str:
+    """value ± stderr, to one digit of the error, two where it begins with 1."""
+    value, error = f["value"], f["stderr"]
+    if value is None:
         return "-"
-    if not f["stderr"]:
-        return f"{f['value']:.{digits}g}"
-    return f"{f['value']:.{digits}g} ± {f['stderr']:.1g}"
+    if not error or not isfinite(error) or error < 1e-6 * abs(value):
+        return f"{value:.4g}" + (f" ± {error:.1g}" if error else "")
+    last = floor(log10(error)) - (error < 2 * 10.0 ** floor(log10(error)))
+    if abs(value) >= 1e5 or abs(value) < 1e-3:
+        power = floor(log10(abs(value) or error))
+        digits = max(0, power - last)
+        return f"({value / 10.0**power:.{digits}f} ± {error / 10.0**power:.{digits}f})e{power}"
+    return f"{value:.{max(0, -last)}f} ± {error:.{max(0, -last)}f}"

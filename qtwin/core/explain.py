@@ -74,6 +74,8 @@ def _composition(error: Exception) -> str:
         return f"unknown key or group {found[1]!r}{accepted}"
     if found := re.search(r"Ambiguous value for argument '(([^=]+)=(.*))'", text):
         return f"{found[1]!r} has several values: add -m to sweep over them, or write a list, '{found[2]}=[{found[3]}]'"
+    if found := re.search(r"Missing mandatory value: \S+\s+full_key: (\S+)", text):
+        return f"{found[1]}: not given, and there is no default"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     keys = [line for line in lines[1:] if line.startswith("full_key:")]
     first = lines[0] if lines else type(error).__name__

@@ -116,7 +116,8 @@ class Element(eqx.Module):
         if is_concrete(value) and not isinstance(value, (str, type(None))) and not support.contains(value):
             shown = [show(float(v), f.metadata["unit"]) for v in np.ravel(value)]
             given = shown[0] if np.ndim(value) == 0 else "[" + ", ".join(shown) + "]"
-            raise FieldError(f.name, f"got {given}, accepted is a value {support.words}")
+            finite = "" if np.all(np.isfinite(np.asarray(value))) else "finite "
+            raise FieldError(f.name, f"got {given}, accepted is a {finite}value {support.words}")
 
     def check(self):
         """Conditions between fields; raise FieldError."""

@@ -58,9 +58,21 @@ def strict(value: Any, path: str = "") -> Any:
     raise TypeError(f"{path}: {type(value).__name__} has no place in {RESULT}")
 
 
+def files(config: Any, path: str = "") -> dict[str, str]:
+    """Key -> sha256 of the content of every file that the configuration names under a key ``file``."""
+    found: dict[str, str] = {}
+    for key, value in config.items() if isinstance(config, Mapping) else ():
+        name = f"{path}.{key}" if path else str(key)
+        if key == "file" and isinstance(value, str) and Path(value).is_file():
+            found[name] = sha256(Path(value).read_bytes()).hexdigest()
+        found |= files(value, name)
+    return found
+
+
 def config_hash(config: Mapping) -> str:
-    """sha256 of the resolved configuration, independent of the order of its keys."""
-    return sha256(json.dumps(config, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    """sha256 of the resolved configuration and of the files it names, independent of the order of its keys."""
+    text = json.dumps([config, files(config)], sort_keys=True, separators=(",", ":"))
+    return sha256(text.encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:

@@ -6,6 +6,7 @@ arm / cost of the quantum arm = photons the classical side needs / photons the q
 variance.
 """
 
+from math import floor, log10
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,12 @@ class Interval(NamedTuple):
     stderr: float
     low: float
     high: float
+
+    def ends(self, word: str = "to") -> str:
+        """``1.250 to 1.323``: two digits of what lies between, not fewer than three decimals."""
+        gap = float(self.high - self.low)
+        digits = min(max(3, 1 - floor(log10(gap))), 9) if gap > 0 else 3
+        return f"{self.low:.{digits}f} {word} {self.high:.{digits}f}"
 
 
 class Pooling(NamedTuple):

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from qtwin.benchmark.arms import FAMILIES
-from qtwin.benchmark.comparison import Comparison, Outcome
+from qtwin.benchmark.comparison import INCOMPARABLE, Comparison, Outcome
 from qtwin.metrics.image import object_mask
 from qtwin.tissue.walk import BLOCKS
 
@@ -140,7 +140,10 @@ def advantage(comparison: Comparison) -> Figure:
         y += 0.0 if i == 0 else 1.0 if versus[i - 1].arm == v.arm else 1.5
         position.append(y)
         labels.append(f"{v.arm} against\n{v.opponent}")
-    numbers = np.array([[v.interval.low, v.interval.value, v.interval.high, v.expected] for v in versus], float)
+    shown = [v for v in versus if v.verdict != INCOMPARABLE]
+    numbers = np.array(
+        [[v.interval.low, v.interval.value, v.interval.high, v.expected] for v in shown] or [[1.0]], float
+    )
     positive = numbers[np.isfinite(numbers) & (numbers > 0)]
     low, high = min(positive.min(), 0.7) / 1.15, max(positive.max(), 1.4) * 1.15
     ax.set_xscale("log")
@@ -151,10 +154,14 @@ def advantage(comparison: Comparison) -> Figure:
     ax.axvline(1, color=BLACK, lw=1.2)
     for v, y in zip(versus, position, strict=True):
         at, colour = v.interval, VERDICT_COLOURS.get(v.verdict, GREY)
+        if v.verdict == INCOMPARABLE:
+            text = f"not comparable: the images differ by {v.mismatch[0]:.0%}"
+            ax.text(1.015, y, text, transform=ax.get_yaxis_transform(), va="center", color=colour)
+            continue
         ax.plot([max(at.low, low), min(at.high, high)], [y, y], color=colour, alpha=0.45, lw=9, solid_capstyle="butt")
         ax.plot([at.value], [y], "|", color=colour, ms=14, mew=2.2, zorder=3)
         ax.plot([v.expected], [y + 0.3], "^", color=BLACK, ms=6, zorder=4)  # below: a narrow interval stays in sight
-        text = f"{at.value:#.3g}  ({at.low:#.3g} to {at.high:#.3g})   {v.verdict}"
+        text = f"{at.value:#.3g}  ({at.ends()})   {v.verdict}"
         ax.text(1.015, y, text, transform=ax.get_yaxis_transform(), va="center", color=colour)
     ax.set_yticks(position, labels, linespacing=1.05)
     ax.tick_params(axis="y", length=0)

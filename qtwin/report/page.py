@@ -77,8 +77,8 @@ p{margin:.5rem 0;max-width:78ch}
 .warning{border:1px solid #d9b44a;background:#fff8e1;padding:.7rem 1.1rem;margin:1rem 0}
 ul{padding-left:1.2rem;margin:.4rem 0}li{margin:.25rem 0;max-width:78ch}
 .box{overflow-x:auto;width:fit-content;max-width:100%;margin:.6rem 0;border:1px solid var(--line);border-radius:6px}
-table{border-collapse:collapse;font-size:.84rem;font-variant-numeric:tabular-nums;overflow-wrap:normal}
-th,td{padding:.42rem .6rem;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
+table{border-collapse:collapse;font-size:.78rem;font-variant-numeric:tabular-nums;overflow-wrap:normal}
+th,td{padding:.42rem .5rem;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
 tr:last-child td,tbody tr:last-child th{border-bottom:0}
 thead th{background:var(--pale);font-weight:600;vertical-align:bottom}
 tbody th{font-weight:600;min-width:8.5rem}
@@ -178,18 +178,16 @@ def _main(comparison: Comparison) -> list[Versus]:
 
 
 def _answer(comparison: Comparison) -> str:
-    first, *others = _main(comparison)
     match, verdicts = comparison.settings.match, [v.verdict for v in comparison.versus]
     wins, losses = verdicts.count("quantum wins"), verdicts.count("classical wins")
     unlike = verdicts.count(INCOMPARABLE)
     even = len(verdicts) - wins - losses - unlike
-    tally = f"Of all {len(verdicts)} comparisons below, quantum light wins {wins}, classical light wins {losses}"
+    tally = f"Of {len(verdicts)} comparisons quantum light wins {wins}, classical light wins {losses}"
     tally += f", {even} {'shows' if even == 1 else 'show'} no difference at this budget" if even else ""
     tally += f", {unlike} cannot be compared: no sharp image." if unlike else "."
-    kind = CLASSES.get(first.verdict, "")
-    rest = "".join(f"<li>{escape(sentence(v, match))}</li>" for v in others)
-    rest = f"<ul>{rest}</ul>" if rest else ""
-    return f'<div class="answer {kind}"><p>{escape(sentence(first, match))}</p>{rest}<p>{escape(tally)}</p></div>'
+    kind = "" if wins and losses else "quantum" if wins else "classical" if losses else ""
+    rest = "".join(f"<li>{escape(sentence(v, match))}</li>" for v in _main(comparison))
+    return f'<div class="answer {kind}"><p>{escape(tally)}</p><ul>{rest}</ul></div>'
 
 
 def blurred(figures: Mapping, pitch: float) -> str | None:
@@ -249,7 +247,7 @@ def _advantages(comparison: Comparison, figures: Mapping) -> str:
     for v in comparison.versus:
         f = figures["advantage"][v.arm][v.opponent]
         tag = f'<span class="tag {CLASSES.get(v.verdict, "")}">{escape(v.verdict)}</span>'
-        interval = f"{f['low']:.3f} to {f['high']:.3f}"
+        interval = v.interval.ends()
         rows.append([escape(v.arm), escape(v.opponent), number(f), interval, number(f["expected"]), tag])
     return table(["quantum arm", "against", "advantage", "95 % interval", "twin expects", "verdict"], rows, "h-nnn-")
 
@@ -277,7 +275,9 @@ def _facts(group: Mapping) -> str:
 def _value(element, name: str) -> str:
     """Engineer's text of one field."""
     value, field = getattr(element, name), parameters(element).get(name)
-    if field is None or value is None:
+    if value is None:
+        return "not given"
+    if field is None:
         return str(value)
     unit = field.metadata["unit"]
     return ", ".join(show(float(v), unit) if unit else f"{float(v):.6g}" for v in np.ravel(value))
@@ -379,7 +379,9 @@ def _body(folder: Path, comparison: Comparison, config: Mapping, pngs: Mapping[s
         "<h3>Every arm with its ledger</h3>",
         _arms(figures),
         '<p class="note">Photons, dose, counts, time and pump energy are sums over all exposures. SNR and CNR are per '
-        "superpixel and exposure, SSIM is that of the mean image. ± one standard error; what has none is exact.</p>",
+        "superpixel and exposure; CNR is the difference of the mean transmission outside and inside the object over "
+        "the root of the sum of their variances; SSIM is that of the mean image. ± one standard error; what has none "
+        "is exact.</p>",
         "<h2>Figures</h2>",
         *(figure(name, png) for name, png in pngs.items() if name != "advantage"),
         "<h2>One exposure carried photon by photon</h2>",
@@ -388,6 +390,8 @@ def _body(folder: Path, comparison: Comparison, config: Mapping, pngs: Mapping[s
         _check(comparison),
         "<h2>Light in the set-up</h2>",
         "<h3>Tissue</h3>" + _facts(figures["tissue"]),
+        '<p class="note">An rms is ruled by the few photons that stray far; what leaves its own superpixel, by all '
+        "that land near a border.</p>",
         "<h3>Source</h3>" + _facts(figures["source"]),
     ]
     if figures["heralding"]:

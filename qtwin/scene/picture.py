@@ -301,7 +301,13 @@ class Picture(AbstractScene):
     file: Decoded = eqx.field(converter=_decode, metadata={"doc": "picture file: PNG, JPEG, TIFF or NPY"})
     low: jax.Array = param("", fraction, "transmission of black")
     high: jax.Array = param("", fraction, "transmission of white")
-    pixel: jax.Array | None = _optional(param("m", positive, "side of a picture pixel at the sample"))
+    pixel: jax.Array | None = _optional(
+        param(
+            "m",
+            positive,
+            "side of a picture pixel at the sample (not given: the longer side of the picture fills the field)",
+        )
+    )
 
     def grid(self, pixels: int, fine: int, pitch) -> Grid:
         """Transmission on (pixels * fine)^2 cells of side pitch/fine (pitch in m)."""

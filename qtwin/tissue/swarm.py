@@ -42,7 +42,7 @@ _FAINT_AT, _LATER, _ODDS = np.float32(FAINT), np.float32(CONSOLATION), np.float3
 
 @njit(**FAST)
 def _advance(k0, k1, point, scored, real, word):
-    """Fly and scatter every lane; with ``point`` (None: without) keep one point of each path, with ``scored`` the score.
+    """Fly and scatter every lane; with ``point`` (else None) keep one point of each path, with ``scored`` the score.
 
     The state stands in rows of LANES numbers, at constant distances: the compiler sees that they do not overlap.
     """

@@ -103,7 +103,7 @@ def test_every_advantage_stands_with_interval_and_verdict(comparison, text):
     assert figures
     for v in comparison.versus:
         f = figures[v.arm][v.opponent]
-        interval = f"{f['low']:.3f} to {f['high']:.3f}"
+        interval = v.interval.ends()
         row = f"{v.arm} {v.opponent} {page.number(f)} {interval} {page.number(f['expected'])} {v.verdict}"
         assert row in text
 
