@@ -142,9 +142,10 @@ def _jobs(command: str, argv: list[str]) -> int:
         with overlay(*_overlays(args.config_dir)), _hydra_reads(["qtwin", *flags, "--", *with_scene(args.overrides)]):
             run()
         lines = Failures.report()
-    except BrokenPipeError:
-        raise
-    except OSError as error:  # what is read has errors of its own: this is about what is written
+    except OSError as error:
+        if error.errno is None or isinstance(error, BrokenPipeError):  # Hydra's own errors have no number
+            raise
+        # what is read has errors of its own: this is about what is written
         what = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
         key = "hydra.sweep.dir" if args.multirun else "hydra.run.dir"
         raise UserError(f"{key}: {what}; accepted is a folder that can be written and has room") from error

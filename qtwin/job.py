@@ -11,9 +11,9 @@ from omegaconf import DictConfig
 
 from qtwin.benchmark.compare import compare
 from qtwin.benchmark.settings import Settings
-from qtwin.core.config import build, check_targets, plain
+from qtwin.core.config import build, check_targets, plain, quantity
 from qtwin.core.errors import UserError
-from qtwin.core.units import parse, show
+from qtwin.core.units import show
 from qtwin.io.results import RESULT, config_hash, files, read_result, versions, write_arrays, write_result
 from qtwin.io.tracking import open_tracker
 from qtwin.report import page
@@ -33,7 +33,7 @@ def elements(cfg: DictConfig | dict) -> dict[str, Any]:
     made = {name: build(cfg[name], name) for name in ELEMENTS}
     light = getattr(made["source"], "signal_wavelength", None)
     if "wavelength" in cfg and light is not None:
-        asked, emitted = parse(cfg["wavelength"], "m"), float(light)
+        asked, emitted = quantity(cfg, "wavelength", "m"), float(light)
         if abs(asked - emitted) > 1e-6 * emitted:
             told = f"got {show(asked, 'm')}, the source emits its signal at {show(emitted, 'm')}"
             raise UserError(f"wavelength: {told}; accepted is that alone (set source.signal_wavelength)")

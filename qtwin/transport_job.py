@@ -9,7 +9,7 @@ import jax
 from omegaconf import DictConfig
 
 from qtwin.benchmark.settings import whole, whole_bytes
-from qtwin.core.config import build, check_targets, plain
+from qtwin.core.config import build, check_targets, plain, quantity
 from qtwin.core.errors import UserError
 from qtwin.io.results import config_hash, versions, write_arrays, write_result
 from qtwin.io.tracking import open_tracker
@@ -17,7 +17,7 @@ from qtwin.job import flat
 from qtwin.report import transport as report
 from qtwin.tissue import Slab
 from qtwin.tissue.tallies import Bins, default_bins
-from qtwin.tissue.transport import transport
+from qtwin.tissue.transport import fits, transport
 
 log = logging.getLogger(__name__)
 COUNTS = {"rings": 2, "times": 2, "angles": 1, "depths": 1}  # and the fewest that make a curve
@@ -55,6 +55,8 @@ def run(cfg: DictConfig, folder: Path) -> float:
         whole_bytes("memory_limit", config["memory_limit"]),
     )
     bins = _bins(config["bins"], slab)
+    fits(slab, photons, bins, limit)
+    quantity(config, "wavelength", "m")  # a slab of numbers does not ask for it
     with closing(open_tracker(config["logger"], folder, config)) as tracker:
         log.info("walking %d photons", photons)
         found = transport(

@@ -160,6 +160,7 @@ def test_a_sweep_of_thickness_compiles_nothing_new():
         (["tissue.g=1"], r"tissue\.g: got 1"),
         (["tissue.thickness=0"], r"tissue\.thickness: got 0 m, accepted is a value greater than 0"),
         (["estimator.protocols=[magic]"], r"estimator\.protocols: got \['magic'\]"),
+        (["wavelength=1um"], r"wavelength: got 1 µm, the source emits its signal at 810 nm"),
         (["reference.wavelength=800nm"], r"reference\.wavelength: .* signal's wavelength"),
     ],
 )

@@ -143,6 +143,16 @@ def test_a_file_in_place_of_the_folder(complaint, tmp_path):
     assert "'absent'" in complaint("benchmark", "--config-dir", "absent")
 
 
+def test_a_folder_that_cannot_be_written_names_its_key(complaint):
+    line = complaint("benchmark", "hydra.run.dir=/proc/nowhere")
+    assert line.startswith("qtwin: error: hydra.run.dir: ") and "/proc/nowhere" in line and "accepted is" in line
+
+
+def test_a_refused_run_leaves_no_folder(complaint, tmp_path):
+    complaint("benchmark", "source.wavelength=3 kg")
+    assert not (tmp_path / "outputs").exists()
+
+
 def test_exit_code_and_line_reach_the_shell(cli):
     done = cli("benchmark", "tissue=foo")
     assert done.returncode == 2 and done.stderr.count("\n") == 1

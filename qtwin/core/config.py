@@ -113,6 +113,14 @@ def plain(cfg) -> Any:
     return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True) if OmegaConf.is_config(cfg) else cfg
 
 
+def quantity(config: Mapping, key: str, unit: str) -> float:
+    """SI value of a setting of the run. Raises FieldError that names it."""
+    try:
+        return parse(config[key], unit)
+    except UserError as error:
+        raise FieldError(key, str(error)) from error
+
+
 def _within(path: str, key) -> str:
     return f"{path}.{key}" if path else str(key)
 

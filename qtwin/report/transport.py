@@ -157,7 +157,10 @@ def _curves(slab: Slab, found: Transport) -> Figure:
         ax.set_xlabel(label)
         ax.set_ylabel(f"light, {unit}")
         ax.set_yscale("log")
-        ax.legend()
+        if ax.lines:
+            ax.legend()
+        else:
+            ax.text(0.5, 0.5, "no strayed light", transform=ax.transAxes, ha="center", color=GREY)
     z, ax = depths(slab, b.depths) * 1e3, axes[1, 1]
     _band(ax, z, Measured(*(a.ravel() for a in found.tallies["fluence"])), 1.0, BLACK, None)
     for depth in np.cumsum(np.asarray(slab.thickness))[:-1]:

@@ -120,6 +120,18 @@ def _slopes(slab, walked, sums, found):
     return jax.vmap(lambda one, m: slopes(slab, walked, one, m))(sums, found)
 
 
+def fits(slab: Slab, photons: int, bins: Bins, memory_limit: float) -> int:
+    """Photons of one block of `transport` on a processor. Raises UserError for more than memory or counter hold."""
+    from qtwin.tissue import swarm
+
+    need, per_block = swarm.memory(slab.mu_a.shape[0], bins, cores()), max(-(-photons // BLOCKS), 256)
+    if need > memory_limit:
+        raise UserError(f"memory_limit: got {memory_limit / 2**20:.3g} MiB, this walk needs {need / 2**20:.3g} MiB")
+    if BLOCKS * per_block >= 2**32:
+        raise UserError(f"photons: got {photons:.4g}, accepted is less than 2^32")
+    return per_block
+
+
 def _counted(slab: Slab, photons: int, key, memory_limit: float, bins: Bins, aperture: float, **kept: bool):
     """`Sums` and `Moments` of BLOCKS blocks, and the photons they took.
 
@@ -129,12 +141,8 @@ def _counted(slab: Slab, photons: int, key, memory_limit: float, bins: Bins, ape
         return each_pass(slab, photons, key, memory_limit, lambda w, t: _gather(w, t, bins, jnp.asarray(aperture)))
     from qtwin.tissue import swarm  # here: numba is needed only where a processor carries
 
+    per_block = fits(slab, photons, bins, memory_limit)
     layers = jax.tree.map(jax.lax.stop_gradient, slab.whole())
-    need, per_block = swarm.memory(layers.mu_a.shape[0], bins, cores()), max(-(-photons // BLOCKS), 256)
-    if need > memory_limit:
-        raise UserError(f"memory_limit: got {memory_limit / 2**20:.3g} MiB, this walk needs {need / 2**20:.3g} MiB")
-    if BLOCKS * per_block >= 2**32:
-        raise UserError(f"photons: got {photons:.4g}, accepted is less than 2^32")
     given = (medium_of(layers._replace(object=0)), words(key), per_block, BLOCKS)
     return swarm.tally(*given, bins, aperture, **kept, threads=cores()), BLOCKS * per_block
 

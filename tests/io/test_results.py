@@ -1,6 +1,7 @@
 """Results are written whole or not at all, and hold no number that is not one."""
 
 import json
+from hashlib import sha256
 
 import h5py
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from qtwin.core.errors import UserError
-from qtwin.io.results import config_hash, read_result, strict, write_arrays, write_result
+from qtwin.io.results import config_hash, files, read_result, strict, write_arrays, write_result
 
 
 def test_round_trip(tmp_path):
@@ -65,6 +66,16 @@ def test_configuration_hash():
     one = {"a": 1, "b": {"c": "3 mm"}}
     assert config_hash(one) == config_hash(json.loads('{"b": {"c": "3 mm"}, "a": 1}'))
     assert config_hash(one) != config_hash({"a": 1, "b": {"c": "3  mm"}}) and len(config_hash(one)) == 64
+
+
+def test_configuration_hash_holds_the_content_of_files(tmp_path):
+    picture = tmp_path / "own.npy"
+    picture.write_bytes(b"one")
+    config = {"scene": {"file": str(picture)}}
+    before = config_hash(config)
+    assert files(config) == {"scene.file": sha256(b"one").hexdigest()}
+    picture.write_bytes(b"two")
+    assert config_hash(config) != before and files({"scene": {"file": "absent"}}) == {}
 
 
 def test_arrays_carry_units_and_named_coordinates(tmp_path):

@@ -174,7 +174,7 @@ def test_answer_leads_with_the_verdict_and_counts_all(comparison, value, tag):
     answer = page._answer(replace(comparison, versus=versus))
     assert answer.startswith(f'<div class="answer {tag}">')
     wins, losses = (10, 0) if value > 1 else (0, 10) if value < 1 else (0, 0)
-    assert f"Of all 10 comparisons below, quantum light wins {wins}, classical light wins {losses}" in answer
+    assert f"Of 10 comparisons quantum light wins {wins}, classical light wins {losses}" in answer
     assert ("10 show no difference" in answer) == (value == 1.0)
 
 

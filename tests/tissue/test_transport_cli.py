@@ -1,0 +1,75 @@
+"""`qtwin transport` as a user calls it: what it prints and writes, and one line for every mistake."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from qtwin.cli import main
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("tissue", ["skin", "slab"])
+def test_a_run_prints_and_writes_what_it_found(here, capsys, tissue):
+    assert main(["transport", f"tissue={tissue}", "photons=2e4", "hydra.run.dir=out"]) == 0
+    printed = capsys.readouterr().out
+    result = json.loads((here / "out" / "result.json").read_text())
+    figures = result["figures"]
+    fractions = [figures[name] for name in ("specular", "reflectance", "transmittance")]
+    layers = list(figures["absorbed"].values()) if "value" not in figures["absorbed"] else [figures["absorbed"]]
+    total = sum(f["value"] for f in [*fractions, *layers])
+    assert total == pytest.approx(1, abs=0.01)
+    assert all(f["stderr"] > 0 and f["unit"] == "" for f in [*fractions[1:], *layers])
+    assert "reflect" in printed and "±" in printed and str(here / "out") in printed
+    assert {p.name for p in (here / "out").iterdir()} >= {"report.html", "arrays.h5", "result.json", "figures"}
+    with h5py.File(here / "out" / "arrays.h5") as file:
+        curves = {name: file[name][()] for name in file if isinstance(file[name], h5py.Dataset)}
+    assert curves and all(np.all(np.isfinite(v)) for v in curves.values())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["photons=0"], ["photons: got 0", "at least 1"]),
+        (["photons=1e12"], ["photons", "1000000000000"]),
+        (["photons=many"], ["photons", "'many'"]),
+        (["tissue.g=1"], ["tissue.g: got 1", "between -1 and 1, both excluded"]),
+        (["tissue.g=-1"], ["tissue.g: got -1", "between -1 and 1, both excluded"]),
+        (["tissue.thickness=0"], ["tissue.thickness: got 0 m", "greater than 0"]),
+        (["tissue.thickness=-1mm"], ["tissue.thickness", "greater than 0"]),
+        (["tissue.mu_a=-1"], ["tissue.mu_a", "0 or greater"]),
+        (["tissue.n=0.5"], ["tissue.n: got 0.5", "1 or greater"]),
+        (["tissue.mu_s=nan"], ["tissue.mu_s: got nan", "finite"]),
+        (["tissue.mu_a=0", "tissue.thickness=100m"], ["tissue.thickness", "scattering lengths that hardly absorb"]),
+        (["tissue.mu_s=[1e3,2e3]"], ["tissue.mu_s: got 2 values for 1 of thickness"]),
+        (["tissue=skin", "wavelength=3um"], ["tissue.media", "holds 400 to 1700 nm, got 3000 nm"]),
+        (["tissue=bone"], ["'tissue/bone'", "skin"]),
+        (["tissue._target_=qtwin.source.Coherent"], ["tissue"]),
+        (["numerical_aperture=1.5"], ["numerical_aperture: got 1.5", "at most 1"]),
+        (["bins.rings=1"], ["bins.rings"]),
+        (["bins=null"], ["bins"]),
+        (["derivatives=perhaps"], ["derivatives: got 'perhaps'", "true or false"]),
+        (["memory_limit=10 kB"], ["memory_limit", "needs"]),
+        (["seed=-1"], ["seed"]),
+        (["wavelength=red"], ["wavelength"]),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v[0], str) and "=" in v[0] else None,
+)
+def test_a_mistake_ends_with_one_line_and_leaves_nothing(here, capsys, overrides, words):
+    assert main(["transport", *overrides]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len([line for line in lines if line.startswith("qtwin: error: ")]) == 1 and "Traceback" not in "".join(lines)
+    assert all(word in lines[-1] for word in words), lines[-1]
+    assert list(here.iterdir()) == []
+
+
+def test_no_scattering_works(here, capsys):
+    assert main(["transport", "tissue.mu_s=0", "photons=1e4", "hydra.run.dir=out", "logger=none"]) == 0
+    figures = json.loads((here / "out" / "result.json").read_text())["figures"]
+    assert figures["ballistic"]["value"] == pytest.approx(figures["transmittance"]["value"], rel=0.05)
