@@ -1,10 +1,11 @@
 """Light in slabs against exact transport: every row of the adding-doubling table, R and T, by z-score.
 
-    python scripts/transport_proof.py [--accuracy 0.002]
+    python scripts/transport_proof.py [--accuracy 0.002] [--coverage 2000]
 
 Photons are added until the standard error is below ``accuracy`` of a value above 0.01, or below 2e-5 elsewhere. A value
 under 1e-7 must lie below the upper limit of the walk: the estimate, 1.645 standard errors, and 3/N for what N photons
-did not show (no photon weighs more than 1). Ends with exit code 1 if a row disagrees.
+did not show (no photon weighs more than 1). Then as many small walks of one slab as ``--coverage`` says (0: none): how
+often 95 % intervals of R, T and their derivatives hold the exact value. Ends with exit code 1 if a row disagrees.
 """
 
 import argparse
@@ -14,9 +15,11 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from scipy.stats import t as student
 
 from qtwin.tissue import Slab
 from qtwin.tissue.transport import Measured, transport
+from qtwin.tissue.walk import BLOCKS
 
 TABLE = Path(__file__).resolve().parents[1] / "tests" / "tissue" / "adding_doubling.csv"
 D = 1e-3
@@ -47,7 +50,7 @@ def walked(made: Slab, exact, accuracy: float, key):
     """(R, T) with errors small enough, and the photons that took."""
     photons = FIRST
     while True:
-        found = transport(made, key=key, photons=photons, derivatives=False)
+        found = transport(made, key=key, photons=photons, derivatives=False, fluence=False)
         t = found.tallies
         r = Measured(t["specular"].value + t["reflectance"].value, t["reflectance"].stderr)
         both = (r, t["transmittance"])
@@ -66,10 +69,40 @@ def compare(m: Measured, exact: float, photons: int) -> tuple[float, bool]:
     return score, abs(score) < 4
 
 
+# n = 1, mu_a 1 /mm, mu_s 9 /mm, g 0.75, 0.2 mm: R, T and their derivatives by mu_a and mu_s (m), g, thickness (1/m)
+FIRST_SLAB = {"thickness": 2e-4, "depth": 1e-4, "mu_a": 1e3, "mu_s": 9e3, "g": 0.75, "n": 1.0}
+NAMES = ("reflectance", "transmittance")
+
+
+def covered(exact: dict[str, float], walks: int, photons: int = 8192) -> dict[str, float]:
+    """Name -> part of ``walks`` whose 95 % interval (Student, from the blocks) holds the exact value."""
+    made, inside = Slab(**FIRST_SLAB), dict.fromkeys(exact, 0)
+    reach = float(student.ppf(0.975, BLOCKS - 1))
+    for i in range(walks):
+        found = transport(made, key=jax.random.key(SEED + 1000 + i), photons=photons)
+        measured = {name: found.tallies[name] for name in NAMES}
+        measured |= {f"{name} by {field}": by[name] for field, by in found.slopes.items() for name in NAMES}
+        for name, value in exact.items():
+            m = measured[name]
+            inside[name] += bool(np.all(np.abs(m.value - value) < reach * m.stderr))
+    return {name: count / walks for name, count in inside.items()}
+
+
+def exact_values() -> dict[str, float]:
+    """Of ``FIRST_SLAB``, by adding and doubling and its central differences."""
+    sys.path.insert(0, str(TABLE.parent))
+    from exact_transport import slopes_of
+
+    values, slopes = slopes_of(*(FIRST_SLAB[k] for k in ("mu_a", "mu_s", "g", "thickness", "n")))
+    named = dict(zip(NAMES, values, strict=True))
+    return named | {f"{n} by {f}": s for f, both in slopes.items() for n, s in zip(NAMES, both, strict=True)}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--accuracy", type=float, default=0.002)
-    accuracy = parser.parse_args().accuracy
+    parser.add_argument("--coverage", type=int, default=0)
+    accuracy, walks = (getattr(parser.parse_args(), name) for name in ("accuracy", "coverage"))
     jax.config.update("jax_enable_x64", True)
     value = f"{'exact':>10} {'z or <':>8}"
     head = f"{'id':>3} {'albedo':>6} {'g':>5} {'tau':>7} {'n':>5}"
@@ -93,6 +126,8 @@ def main() -> int:
     most = max(map(abs, scores))
     print(f"{len(scores)} comparisons, mean square of z {square:.2f} (1 is expected), largest |z| {most:.2f}")
     print("all agree" if not failed else f"{failed} disagree")
+    for name, part in covered(exact_values(), walks).items() if walks else ():
+        print(f"{name:<30} held by {part:.3f} +- {(0.95 * 0.05 / walks) ** 0.5:.3f} of {walks} intervals of 95 %")
     return 1 if failed else 0
 
 

@@ -16,7 +16,7 @@ from numba import njit
 from qtwin.core.compiled import CPU, FAST, exp
 from qtwin.tissue.law import CONSOLATION, FAINT, PATH, POINT, ROULETTE, ROULETTE_ODDS, law
 from qtwin.tissue.paths import pack_size
-from qtwin.tissue.swarm_tallies import count, counters, means
+from qtwin.tissue.swarm_tallies import count, counters, means, neighbourhood, reweigh
 
 LANES = 192
 POOL = 512  # rows of photons that wait to be counted
@@ -185,11 +185,29 @@ def _launch(lane, photon, patience, real, word, row):
 
 @njit(**FAST)
 def _walk(
-    medium, n, k0, k1, photons, start, grid, cell, skip, roulette, object_layer, kept, point, scored, table, tallied
+    medium,
+    n,
+    k0,
+    k1,
+    photons,
+    start,
+    grid,
+    cell,
+    skip,
+    roulette,
+    object_layer,
+    kept,
+    point,
+    scored,
+    absorbing,
+    table,
+    use,
+    tallied,
 ):
     """Carry ``photons`` to their end; row i of ``table`` is photon i of the list.
 
-    With ``tallied`` finished photons are counted there, and their rows, of which there are as many as there are, used
+    ``point``, ``scored``, ``absorbing``: keep a point of each path, its scores, what each layer absorbs (into
+    ``tallied``), or None. With ``tallied`` what ``use`` wants of finished photons is added there, and rows are used
     again.
     """
     total, layers = len(photons), medium.shape[1]
@@ -223,7 +241,7 @@ def _walk(
             here, row = layer[i], table[slot[i]]
             done, beyond = False, here
             if state == _FAINT:
-                if tallied is not None and point is None:
+                if absorbing is not None:
                     _absorb(i, here, real, tallied)
                 event = np.uint32(word[_EVENT * LANES + i] - np.uint32(1))
                 lots, _ = _draw(k0, k1, word[_PHOTON * LANES + i], event, ROULETTE)
@@ -246,7 +264,7 @@ def _walk(
                     real[_UX * LANES + i] *= bend
                     real[_UY * LANES + i] *= bend
                     real[_UZ * LANES + i] = out if down else -out
-                if tallied is not None and point is None:
+                if absorbing is not None:
                     _absorb(i, here, real, tallied)
                 done = beyond < 0 or beyond >= layers
                 if done:
@@ -266,7 +284,7 @@ def _walk(
                     done_rows[spent] = slot[i]
                     spent += 1
                     if free == len(rows):
-                        count(table, done_rows, spent, HEAD, at_point, point, tallied)
+                        use(table, done_rows, spent, HEAD, at_point, point, tallied)
                         free -= spent
                         for k in range(spent):
                             rows[free + k] = done_rows[k]
@@ -288,7 +306,7 @@ def _walk(
                     x, y = (start[slot[i], 0], start[slot[i], 1]) if len(start) else (_ZERO, _ZERO)
                     _cross(layers, skip, kept, row, grid, cell, x, y)
     if tallied is not None:
-        count(table, done_rows, spent, HEAD, at_point, point, tallied)
+        use(table, done_rows, spent, HEAD, at_point, point, tallied)
 
 
 def carry(medium, words, photons, start, grid, skip, roulette, table, *, object_layer, kept, point, threads):
@@ -299,12 +317,12 @@ def carry(medium, words, photons, start, grid, skip, roulette, table, *, object_
     start = np.zeros((0, 2), np.float32) if start is None else np.ascontiguousarray(start, np.float32)
     values = None if grid is None else np.ascontiguousarray(grid.values, np.float32)
     cell = np.float32(1 if grid is None else grid.cell)
-    fixed = (values, cell, int(skip), bool(roulette), object_layer, kept, True if point else None, True)
+    fixed = (values, cell, int(skip), bool(roulette), object_layer, kept, True if point else None, True, None)
 
     def part(bounds):
         a, b = bounds
         some = start[a:b] if len(start) else start
-        _walk(numbers, np.asarray(medium.n, np.float32), k0, k1, photons[a:b], some, *fixed, table[a:b], None)
+        _walk(numbers, np.asarray(medium.n, np.float32), k0, k1, photons[a:b], some, *fixed, table[a:b], None, None)
 
     edges = np.linspace(0, len(photons), threads + 1).astype(int)
     bounds = [(a, b) for a, b in pairwise(edges) if b > a]
@@ -327,19 +345,34 @@ def tally(medium, words, photons: int, blocks: int, bins, numerical_aperture: fl
 
     Without ``points`` there is no curve over depth, and without them or ``derivatives`` no moments.
     """
+    keep = (True if points else None, True if derivatives else None, None if points else True)
+    given = (np.asarray(medium.mu_a), np.asarray(medium.n)[1:-1], bins, numerical_aperture, points, derivatives)
+    found = _blocks(medium, words, photons, blocks, keep, count, lambda: counters(*given), threads)
+    return jax.tree.map(lambda *a: np.stack(a), *(means(c, photons) for c in found))
+
+
+def sweep(medium, words, photons: int, blocks: int, by_length, by_scattering, losses, threads):
+    """As `tally`, for V neighbouring slabs: means [blocks, 4, V] of reflected, transmitted, likelihood, its square.
+
+    ``by_length``, ``by_scattering`` and ``losses`` [L, V]: logarithms of the likelihood and of what is left.
+    """
+    logs = [np.ascontiguousarray(a, np.float32) for a in (by_length, by_scattering, losses)]
+    found = _blocks(medium, words, photons, blocks, (None, None, None), reweigh, lambda: neighbourhood(*logs), threads)
+    return np.stack([c.sums / photons for c in found])
+
+
+def _blocks(medium, words, photons, blocks, keep, use, make, threads) -> list:
+    """Walk every block; what ``use`` adds to what ``make`` makes."""
     numbers, n = np.stack([np.asarray(a, np.float32) for a in medium[:5]]), np.asarray(medium.n, np.float32)
     k0, k1 = (np.uint32(w) for w in words)
-    none, shape = np.zeros((0, 0), np.float32), (LANES + POOL, pack_size(len(medium.mu_a), 0, point=points))
-    flags = (True if points else None, True if derivatives else None)
+    none, shape = np.zeros((0, 0), np.float32), (LANES + POOL, pack_size(len(medium.mu_a), 0, point=bool(keep[0])))
 
     def block(b):
-        table = np.empty(shape, np.float32)
-        found = counters(numbers[2], n[1:-1], bins, numerical_aperture, points, derivatives)
+        table, found = np.empty(shape, np.float32), make()
         for first in range(b * photons, (b + 1) * photons, CALL):
             some = np.arange(first, min(first + CALL, (b + 1) * photons), dtype=np.uint32)
-            _walk(numbers, n, k0, k1, some, none, None, _ONE, 0, True, None, 0, *flags, table, found)
-        return means(found, photons)
+            _walk(numbers, n, k0, k1, some, none, None, _ONE, 0, True, None, 0, *keep, table, use, found)
+        return found
 
     with ThreadPoolExecutor(threads) as pool:
-        found = list(pool.map(block, range(blocks)))
-    return jax.tree.map(lambda *a: np.stack(a), *found)
+        return list(pool.map(block, range(blocks)))

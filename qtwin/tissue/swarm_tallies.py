@@ -139,3 +139,46 @@ def count(table, rows, number, head, at, point, c):
     c.sides[1] += down
     c.sides[2] += inside
     c.sides[3] += gone
+
+
+class Neighbourhood(NamedTuple):
+    """Sums over photons in V neighbouring slabs."""
+
+    sums: np.ndarray  # [4, V] reflected, transmitted, likelihood, its square
+    by_length: np.ndarray  # [L, V] float32
+    by_scattering: np.ndarray  # [L, V] float32
+    losses: np.ndarray  # [L, V] float32
+    scratch: np.ndarray  # [6, V] float32: two logarithms, sums of some photons
+
+
+def neighbourhood(by_length, by_scattering, losses) -> Neighbourhood:
+    """Zeros of the right shapes."""
+    values = losses.shape[1]
+    return Neighbourhood(np.zeros((4, values)), by_length, by_scattering, losses, np.zeros((6, values), np.float32))
+
+
+@njit(**FAST)
+def reweigh(table, rows, number, head, at, point, c):
+    """Add the photons in the first ``number`` of ``rows``, as they weigh in every neighbouring slab."""
+    layers, values = c.losses.shape
+    likely, left, like, square = c.scratch[0], c.scratch[1], c.scratch[4], c.scratch[5]
+    c.scratch[2:, :] = _ZERO
+    for j in range(number):
+        row = table[rows[j]]
+        sides = c.scratch[2 + np.uint32(row[0])]
+        strayed = row[2] * row[1]
+        for v in range(values):
+            likely[v], left[v] = _ZERO, _ZERO
+        for k in range(layers):
+            length, scatterings = row[head + k], row[head + layers + k]
+            for v in range(values):
+                likely[v] += length * c.by_length[k, v] + scatterings * c.by_scattering[k, v]
+                left[v] += length * c.losses[k, v]
+        for v in range(values):
+            w = exp(likely[v])
+            like[v] += w
+            square[v] += w * w
+            sides[v] += strayed * exp(likely[v] + left[v])
+    for k in range(4):
+        for v in range(values):
+            c.sums[k, v] += c.scratch[2 + k, v]

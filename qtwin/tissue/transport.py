@@ -194,32 +194,35 @@ class Neighbours(NamedTuple):
 
 
 @eqx.filter_jit
-def _neighbour(slabs, walked, table):
-    """Per block and slab: reflected, transmitted, mean and mean square of the likelihood, each [blocks, values]."""
+def _logarithms(slabs, walked):
+    """Of every slab [values]: logarithms per length and scattering, and per length lost, [L]; entrance, ballistic."""
+
+    def one(slab):
+        layers = slab.whole()
+        by_length, by_scattering, _ = log_ratios(layers, walked)
+        return (by_length, by_scattering, log_losses(layers, walked)), (slab.entrance(), slab.ballistic())
+
+    return jax.vmap(one)(slabs)
+
+
+@eqx.filter_jit
+def _neighbour(logs, walked, table):
+    """Per block: reflected, transmitted, mean and mean square of the likelihood, [blocks, 4, values]."""
     blocks, n, columns = table.shape
     rows = math.gcd(n, ROWS)
-
-    def logs(slab):
-        layers = slab.whole()
-        likely, lost = log_ratios(layers, walked), log_losses(layers, walked)
-        return jnp.concatenate(likely), jnp.concatenate([lost, 0 * lost, 0 * lost]), slab.entrance(), slab.ballistic()
-
     # single precision: logarithms of at most a few tens, then sums of ROWS terms
-    likely, lost, entrance, straight = jax.vmap(logs)(slabs)
-    likely, lost = likely.T.astype(jnp.float32), lost.T.astype(jnp.float32)
+    by_length, by_scattering, lost = (a.T.astype(jnp.float32) for a in logs)
 
     def some(part):
         paths = _paths(part, walked)
-        gathered = jnp.concatenate([paths.length, paths.scatterings, paths.score], axis=-1)
-        like = jnp.exp(gathered @ likely)
-        w = jnp.exp(gathered @ (likely + lost))
+        likely = paths.length @ by_length + paths.scatterings @ by_scattering
+        like, w = jnp.exp(likely), jnp.exp(likely + paths.length @ lost)
         left = paths.boost * paths.strayed
         sides = jnp.stack([left * (1 - paths.transmitted), left * paths.transmitted]) @ w
         return jnp.concatenate([sides, jnp.stack([jnp.sum(like, axis=0), jnp.sum(like * like, axis=0)])]).astype(float)
 
-    sums = jax.lax.map(some, table.reshape(-1, rows, columns)).reshape(blocks, -1, 4, likely.shape[1])
-    up, through, mean, square = jnp.moveaxis(jnp.sum(sums, axis=1) / n, 1, 0)
-    return up * entrance[None, :], straight[None, :] + through * entrance[None, :], mean, square
+    sums = jax.lax.map(some, table.reshape(-1, rows, columns)).reshape(blocks, -1, 4, by_length.shape[1])
+    return jnp.sum(sums, axis=1) / n
 
 
 def neighbours(
@@ -244,10 +247,19 @@ def neighbours(
     many = jnp.broadcast_to(jnp.asarray(values, float)[:, None], (len(values), *shape))
     slabs = jax.vmap(lambda v: eqx.tree_at(lambda s: getattr(s, field), slab, v))(many)
 
-    found, total = each_pass(
-        slab, photons, stream(key, "transport"), memory_limit, lambda w, p: _neighbour(slabs, w, p)
-    )
-    up, through, mean, square = found
+    walked, seed = jax.tree.map(jax.lax.stop_gradient, slab.whole()), stream(key, "transport")
+    logs, (entrance, straight) = jax.tree.map(np.asarray, _logarithms(slabs, walked))
+    if jax.default_backend() == "cpu":
+        from qtwin.tissue import swarm
+
+        per_block = fits(slab, photons, default_bins(slab), memory_limit)
+        given = (medium_of(walked._replace(object=0)), words(seed), per_block, BLOCKS)
+        by_length, by_scattering, lost = (a.T for a in logs)
+        found, total = swarm.sweep(*given, by_length, by_scattering, lost, cores()), BLOCKS * per_block
+    else:
+        found, total = each_pass(slab, photons, seed, memory_limit, lambda w, t: _neighbour(logs, w, t))
+    up, through, mean, square = np.moveaxis(found, 1, 0)
+    up, through = up * entrance, straight + through * entrance
     effective = total * mean.mean(axis=0) ** 2 / square.mean(axis=0)
     poor = int(np.argmin(effective))
     if effective[poor] < fewest * total:

@@ -1,11 +1,17 @@
-"""Every row of the exact table, by the script that the README names."""
+"""Transport against exact values: the table by the script that the README names, gradients, drift, coverage."""
 
 import sys
 from pathlib import Path
 
+import exact_transport
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from qtwin.tissue import Slab
+from qtwin.tissue.tallies import Bins
+from qtwin.tissue.transport import transport
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
@@ -40,3 +46,82 @@ def test_the_comparison_can_fail(proof):
     both, photons = proof.walked(made, (row["UR1"], row["UT1"]), 0.004, jax.random.key(1))
     assert not proof.compare(both[1], row["UT1"], photons)[1]
     assert not proof.compare(both[0]._replace(value=1e-9, stderr=0.0), 1e-8, 10**9)[1]
+
+
+def test_the_oracle_gives_the_values_of_the_table(proof):
+    for row in proof.rows():
+        if row["tau"] <= 50:
+            made = proof.slab(row)
+            got = exact_transport.slab(float(made.mu_a[0]), float(made.mu_s[0]), row["g"], proof.D, row["n_slab"])
+            np.testing.assert_allclose(got, (row["UR1"], row["UT1"]), atol=2e-6)
+
+
+GRADIENT_ROWS = (4, 6, 8, 9, 12, 14, 30, 32, 36, 55)
+
+
+def test_derivatives_of_ten_slabs_against_adding_and_doubling(proof):
+    """By mu_a, mu_s, g and thickness, most of them far from 0, so that a sign or a 2 would show.
+
+    The eight comparisons of one walk go together: four walks of each slab, for a mean square that says something.
+    """
+    scores, known = [], []
+    for row in (r for r in proof.rows() if r["id"] in GRADIENT_ROWS):
+        made = proof.slab(row)
+        mu_a, mu_s = float(made.mu_a[0]), float(made.mu_s[0])
+        exact = exact_transport.slopes_of(mu_a, mu_s, row["g"], proof.D, row["n_slab"])[1]
+        for seed in range(4):
+            found = transport(made, key=jax.random.key(100 * int(row["id"]) + seed), photons=250_000).slopes
+            for field, both in exact.items():
+                for name, value in zip(("reflectance", "transmittance"), both, strict=True):
+                    m = found[field][name]
+                    scores.append(float((m.value[0] - value) / m.stderr[0]))
+                    known.append(abs(value) > 8 * m.stderr[0])
+    assert len(scores) == 320 and np.mean(known) > 0.9
+    assert max(map(abs, scores)) < 4.5 and 0.5 < np.mean(np.square(scores)) < 1.6
+
+
+def against(found, row):
+    """z of R and T."""
+    return [float((found.tallies[k].value - row[k]) / found.tallies[k].stderr) for k in row]
+
+
+VAN_DE_HULST = {"reflectance": 0.0973946, "transmittance": 0.6609577}
+
+
+def test_small_and_large_walks_agree(proof):
+    for photons in (100_000, 10_000_000):
+        found = transport(Slab(**proof.FIRST_SLAB), key=jax.random.key(20), photons=photons, derivatives=False)
+        assert max(map(abs, against(found, VAN_DE_HULST))) < 4
+
+
+@pytest.mark.slow
+def test_a_thousand_million_photons_do_not_drift(proof):
+    key, fast = jax.random.key(21), {"derivatives": False, "fluence": False}
+    found = transport(Slab(**proof.FIRST_SLAB), key=key, photons=1_000_000_000, **fast)
+    assert found.tallies["transmittance"].stderr < 2e-5
+    assert max(map(abs, against(found, VAN_DE_HULST))) < 4
+
+
+def test_intervals_cover_the_exact_values(proof):
+    """200 seeds: values and derivatives of R and T, each within three binomial errors of 95 %."""
+    exact = proof.exact_values()
+    assert len(exact) == 10
+    held = proof.covered(exact, 200)
+    assert all(abs(part - 0.95) < 3 * (0.95 * 0.05 / 200) ** 0.5 for part in held.values()), held
+    wrong = proof.covered({name: value * (1.1 if " by " in name else 1.02) for name, value in exact.items()}, 50)
+    assert min(wrong.values()) < 0.8
+
+
+def test_light_by_angle_against_the_exact_table(proof, reference_data):
+    table = np.loadtxt(reference_data.parent / "reference" / "slab_angular.csv", delimiter=",", skiprows=2)
+    bins = Bins(radius=jnp.asarray(1e-3), time=jnp.asarray(1e-11), angles=18)
+    slab = Slab(**proof.FIRST_SLAB)
+    found = transport(slab, key=jax.random.key(22), photons=2_000_000, bins=bins, derivatives=False).tallies
+    fine = np.linspace(0, np.pi / 2, 18 * 200 + 1)
+    middle = (fine[1:] + fine[:-1]) / 2
+    for name, column in (("angle_reflected", 1), ("angle_transmitted", 2)):
+        curve = np.interp(middle, table[:, 0], table[:, column]) * np.sin(middle)
+        exact = curve.reshape(18, -1).sum(axis=1) / np.sin(middle).reshape(18, -1).sum(axis=1)
+        inner = slice(1, -1)  # the table ends before 0 and 90 degrees
+        z = ((found[name].value - exact) / np.hypot(found[name].stderr, 2e-4 * exact))[inner]
+        assert np.max(np.abs(z)) < 4 and np.mean(z**2) < 2, z

@@ -15,7 +15,7 @@ from qtwin.scene.grid import Grid
 from qtwin.tissue import Slab, paths, swarm
 from qtwin.tissue.carry import carry, cores, on_devices
 from qtwin.tissue.tallies import FIELDS, Bins, default_bins, expect, gather, moments, slopes
-from qtwin.tissue.transport import each_pass, neighbours, transport
+from qtwin.tissue.transport import _logarithms, _neighbour, each_pass, neighbours, transport
 from qtwin.tissue.walk import BLOCKS, medium_of
 
 STACK = {"thickness": [3e-4, 5e-4, 2e-4], "mu_a": [300, 900, 2000], "mu_s": [4e3, 9e3, 2e3], "g": [0.8, 0.3, 0.0]}
@@ -84,6 +84,19 @@ def test_without_points_each_layer_absorbs_as_much():
         a, b = plainly[name], points[name]
         assert np.all(np.abs(a.value - b.value) < 4 * np.hypot(a.stderr, b.stderr)), name
     assert np.all(plainly["absorbed"].stderr <= points["absorbed"].stderr)
+
+
+@pytest.mark.parametrize(("field", "values"), [("mu_a", [100, 900, 2e3]), ("mu_s", [3e3, 4e3]), ("thickness", [3e-4])])
+def test_both_compilers_reweigh_the_same_photons(field, values):
+    slab, key = stack(), jax.random.key(17)
+    walked = slab.whole()
+    many = jnp.broadcast_to(jnp.asarray(values, float)[:, None], (len(values), 3))
+    slabs = jax.vmap(lambda v: eqx.tree_at(lambda s: getattr(s, field), slab, v))(many)
+    logs, _ = _logarithms(slabs, walked)
+    theirs, total = each_pass(slab, 32 * 512, key, 2**30, lambda w, t: _neighbour(logs, w, t))
+    given = (medium_of(walked._replace(object=0)), words(key), total // BLOCKS, BLOCKS)
+    ours = swarm.sweep(*given, *(np.asarray(a).T for a in logs), 2)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-7)
 
 
 def test_a_photon_walks_alone_as_in_company():
@@ -283,7 +296,7 @@ def test_memory_is_bounded_whatever_the_number_of_photons():
     with pytest.raises(UserError, match=r"memory_limit: got 0\.0625 MiB, this walk needs 0\.\d+ MiB"):
         transport(plain(), key=jax.random.key(13), photons=10_000, memory_limit=2**16)
     with pytest.raises(UserError, match="memory_limit: got 1 MiB, a pass of 4096 photons"):
-        neighbours(plain(), "mu_s", [9e3], key=jax.random.key(12), photons=1000, memory_limit=2**20)
+        each_pass(plain(), 1000, jax.random.key(12), 2**20, lambda w, t: t)
 
 
 def test_no_photons_and_endless_paths_are_refused():
