@@ -4,6 +4,7 @@ The slab lies between z = 0 and z = ``thickness`` and has no sides; x and y are 
 Medium 1 is the host, 1 + k is inclusion k. All have the index of the host; they may touch, each other and the faces.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, ClassVar
@@ -33,7 +34,7 @@ def _point(field: str, value) -> np.ndarray:
     return out
 
 
-class _Shape:
+class _Shape(ABC):
     """A convex body: its nearest point to any point, and how far it reaches in any direction.
 
     ``row`` is how `qtwin.tissue.solid_engine` reads it (``kind`` says which), ``size`` its smallest extension.
@@ -42,19 +43,19 @@ class _Shape:
     kind: ClassVar[int]
 
     @property
-    def row(self) -> np.ndarray:
-        raise NotImplementedError
+    @abstractmethod
+    def row(self) -> np.ndarray: ...
 
     @property
-    def size(self) -> float:
-        raise NotImplementedError
+    @abstractmethod
+    def size(self) -> float: ...
 
-    def nearest(self, p: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+    @abstractmethod
+    def nearest(self, p: np.ndarray) -> np.ndarray: ...
 
+    @abstractmethod
     def reach(self, u: np.ndarray) -> float:
         """Largest p . u over the body."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

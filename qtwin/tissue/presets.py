@@ -11,6 +11,7 @@ _PARK_6 = "Park et al. 2023, Table 6"
 _DENG = "Deng et al., Biomed. Opt. Express 6, 2366 (2015), table of the DigiBreast phantom"
 _SKIN_G = "0.62 + 0.29 l/um at 810 nm (van Gemert et al., IEEE Trans. Biomed. Eng. 36, 1146 (1989)); 0.75 at 450 nm"
 _BASELINE = "all but blood and melanin: Jacques, Skin optics, omlc.org (1998)"
+_MAMMARY = "declared assumption after the mammary gland of Woodard & White, Br. J. Radiol. 59, 1209 (1986)"
 _POWER = f"{_DENG}, mu_s' at 690 and 830 nm"
 
 PRESETS: dict[str, dict[str, tuple[float | str, str]]] = {
@@ -63,8 +64,8 @@ PRESETS: dict[str, dict[str, tuple[float | str, str]]] = {
         "n": (1.36, f"{_PARK_6}, glandular"),
         "blood": (0.01093, f"{_DENG}: 25.43 uM of haemoglobin, over 150 g/L in blood"),
         "saturation": (0.746, f"{_DENG}: 18.96 of 25.43 uM"),
-        "water": (0.514, "Woodard & White, Br. J. Radiol. 59, 1209 (1986), mammary gland, mean; typed from memory"),
-        "fat": (0.309, "Woodard & White 1986, mammary gland, mean; typed from memory, by mass"),
+        "water": (0.514, f"{_MAMMARY}, mean"),
+        "fat": (0.309, f"{_MAMMARY}, mean, by mass"),
     },
     "breast_tumour": {
         "a": ("1.303 1/mm", f"{_POWER}: 0.957 and 0.801 /mm"),
