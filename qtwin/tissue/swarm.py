@@ -183,6 +183,15 @@ def _launch(lane, photon, patience, real, word, row):
     row[_CLEAR] = _ONE
 
 
+@njit(**FAST, forceinline=True)
+def _aim(lane, ray, at_shift, real, row):
+    """Start it elsewhere: x, y (as a displacement of the first layer), z, direction, weight."""
+    row[at_shift], row[at_shift + 1] = ray[0], ray[1]
+    real[_Z * LANES + lane] = ray[2]
+    real[_UX * LANES + lane], real[_UY * LANES + lane], real[_UZ * LANES + lane] = ray[3], ray[4], ray[5]
+    real[_BOOST * LANES + lane], real[_WEIGHT * LANES + lane] = ray[6], ray[6]
+
+
 @njit(**FAST)
 def _walk(
     medium,
@@ -190,6 +199,7 @@ def _walk(
     k0,
     k1,
     photons,
+    rays,
     start,
     grid,
     cell,
@@ -206,6 +216,7 @@ def _walk(
 ):
     """Carry ``photons`` to their end; row i of ``table`` is photon i of the list.
 
+    ``rays`` [n, 8]: x, y, z, direction, weight and layer of every start; without (None) on the axis, straight down.
     ``point``, ``scored``, ``absorbing``: keep a point of each path, its scores, what each layer absorbs (into
     ``tallied``), or None. With ``tallied`` what ``use`` wants of finished photons is added there, and rows are used
     again.
@@ -226,7 +237,10 @@ def _walk(
     for i in range(head):
         slot[i] = i
         _launch(i, photons[i], patience, real, word, table[i])
-        _enter(i, 0, real, medium)
+        if rays is not None:
+            _aim(i, rays[i], HEAD + 3 * layers, real, table[i])
+            layer[i] = np.uint16(rays[i, 7])
+        _enter(i, layer[i], real, medium)
     while live > 0:
         _advance(k0, k1, point, scored, real, word)
         some = 0
@@ -277,9 +291,6 @@ def _walk(
                 row[_WON] = real[_BOOST * LANES + i]
                 if point is not None:
                     row[at_point + _POINT_TOTAL] = real[_TOTAL * LANES + i]
-                if here > 0:
-                    layer[i] = 0
-                    _enter(i, 0, real, medium)
                 if tallied is not None:
                     done_rows[spent] = slot[i]
                     spent += 1
@@ -292,6 +303,12 @@ def _walk(
                 if head < total:
                     slot[i] = rows[free]
                     _launch(i, photons[head], patience, real, word, table[slot[i]])
+                    layer[i] = 0
+                    if rays is not None:
+                        _aim(i, rays[head], HEAD + 3 * layers, real, table[slot[i]])
+                        layer[i] = np.uint16(rays[head, 7])
+                    if here != layer[i]:
+                        _enter(i, layer[i], real, medium)
                     free += 1
                     head += 1
                 else:
@@ -311,7 +328,7 @@ def _walk(
 
 def carry(medium, words, photons, start, grid, skip, roulette, table, *, object_layer, kept, point, threads):
     """As `qtwin.tissue.carry.carry`, on ``threads`` threads of this processor, into ``table``."""
-    numbers = np.stack([np.asarray(a, np.float32) for a in medium[:5]])
+    numbers, n = np.stack([np.asarray(a, np.float32) for a in medium[:5]]), np.asarray(medium.n, np.float32)
     k0, k1 = (np.uint32(w) for w in words)
     photons = np.ascontiguousarray(photons, np.uint32)
     start = np.zeros((0, 2), np.float32) if start is None else np.ascontiguousarray(start, np.float32)
@@ -322,7 +339,7 @@ def carry(medium, words, photons, start, grid, skip, roulette, table, *, object_
     def part(bounds):
         a, b = bounds
         some = start[a:b] if len(start) else start
-        _walk(numbers, np.asarray(medium.n, np.float32), k0, k1, photons[a:b], some, *fixed, table[a:b], None, None)
+        _walk(numbers, n, k0, k1, photons[a:b], None, some, *fixed, table[a:b], None, None)
 
     edges = np.linspace(0, len(photons), threads + 1).astype(int)
     bounds = [(a, b) for a, b in pairwise(edges) if b > a]
@@ -340,14 +357,28 @@ def memory(layers: int, bins, threads: int) -> int:
     return threads * (LANES + POOL) * row + 8 * (threads + 64) * cells
 
 
-def tally(medium, words, photons: int, blocks: int, bins, numerical_aperture: float, *, points, derivatives, threads):
+def tally(
+    medium,
+    words,
+    photons: int,
+    blocks: int,
+    bins,
+    numerical_aperture: float,
+    *,
+    points,
+    derivatives,
+    threads,
+    rays=None,
+):
     """Walk ``blocks`` blocks of ``photons``: `Sums` and `Moments` of each, stacked along the first axis.
 
-    Without ``points`` there is no curve over depth, and without them or ``derivatives`` no moments.
+    Without ``points`` there is no curve over depth, and without them or ``derivatives`` no moments. ``rays``: from
+    photon numbers [n] to their starts, float32 [n, 8]; straight light then is counted like all other.
     """
     keep = (True if points else None, True if derivatives else None, None if points else True)
-    given = (np.asarray(medium.mu_a), np.asarray(medium.n)[1:-1], bins, numerical_aperture, points, derivatives)
-    found = _blocks(medium, words, photons, blocks, keep, count, lambda: counters(*given), threads)
+    kept = (points, derivatives, rays is not None)
+    given = (np.asarray(medium.mu_a), np.asarray(medium.n)[1:-1], bins, numerical_aperture, *kept)
+    found = _blocks(medium, words, photons, blocks, keep, count, lambda: counters(*given), threads, rays)
     return jax.tree.map(lambda *a: np.stack(a), *(means(c, photons) for c in found))
 
 
@@ -361,7 +392,7 @@ def sweep(medium, words, photons: int, blocks: int, by_length, by_scattering, lo
     return np.stack([c.sums / photons for c in found])
 
 
-def _blocks(medium, words, photons, blocks, keep, use, make, threads) -> list:
+def _blocks(medium, words, photons, blocks, keep, use, make, threads, rays=None) -> list:
     """Walk every block; what ``use`` adds to what ``make`` makes."""
     numbers, n = np.stack([np.asarray(a, np.float32) for a in medium[:5]]), np.asarray(medium.n, np.float32)
     k0, k1 = (np.uint32(w) for w in words)
@@ -371,7 +402,10 @@ def _blocks(medium, words, photons, blocks, keep, use, make, threads) -> list:
         table, found = np.empty(shape, np.float32), make()
         for first in range(b * photons, (b + 1) * photons, CALL):
             some = np.arange(first, min(first + CALL, (b + 1) * photons), dtype=np.uint32)
-            _walk(numbers, n, k0, k1, some, none, None, _ONE, 0, True, None, 0, *keep, table, use, found)
+            aimed = None if rays is None else rays(some)
+            if aimed is not None:
+                found.sides[4] += np.sum(1 - aimed[:, 6], dtype=float)
+            _walk(numbers, n, k0, k1, some, aimed, none, None, _ONE, 0, True, None, 0, *keep, table, use, found)
         return found
 
     with ThreadPoolExecutor(threads) as pool:

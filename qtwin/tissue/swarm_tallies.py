@@ -16,7 +16,7 @@ _ZERO, _ONE = np.float32(0), np.float32(1)
 class Counters(NamedTuple):
     """Sums over photons, and where to add what; float64."""
 
-    sides: np.ndarray  # [4] left above, below, within the aperture; lost
+    sides: np.ndarray  # [6] left above, below, within the aperture; lost; never entered; straight below
     absorbed: np.ndarray  # [L] while the light was there; where no points are kept
     ring: np.ndarray  # [2, rings + 2]
     late: np.ndarray  # [2, times + 2]
@@ -29,17 +29,18 @@ class Counters(NamedTuple):
     guess: np.ndarray  # [FINE + 1]: bin of the lower end of each cell
     per_step: Any  # float32, 1/m
     aperture: Any  # float32, squared sine
-    scratch: np.ndarray  # [8 SOME] float32
+    scratch: np.ndarray  # [9 SOME] float32
+    every: Any  # float32, 1: straight light is counted like all other
 
 
-def counters(mu_a, n, bins: Bins, numerical_aperture: float, points: bool, derivatives: bool) -> Counters:
+def counters(mu_a, n, bins: Bins, numerical_aperture: float, points: bool, derivatives: bool, every: bool) -> Counters:
     """Zeros of the right shapes."""
     layers, single = len(mu_a), np.float32
     step, late = float(bins.radius) / (bins.rings - 1), float(bins.time) / (bins.times - 1)
     edges = np.sin(np.linspace(0, np.pi / 2, bins.angles + 1)) ** 2
     guess = np.searchsorted(edges, (np.arange(FINE + 1) / FINE) ** 2, side="right") - 1
     return Counters(
-        np.zeros(4),
+        np.zeros(6),
         np.zeros(layers),
         np.zeros((2, bins.rings + 2)),
         np.zeros((2, bins.times + 2)),
@@ -52,14 +53,17 @@ def counters(mu_a, n, bins: Bins, numerical_aperture: float, points: bool, deriv
         np.minimum(guess, bins.angles - 1).astype(np.uint16),
         single(1 / step),
         single(numerical_aperture**2),
-        np.empty(8 * SOME, single),
+        np.empty(9 * SOME, single),
+        single(every),
     )
 
 
 def means(c: Counters, photons: int) -> tuple[Sums, Moments]:
     """What was counted, per photon."""
     seen = c.media[0] * c.depth.sum(axis=1) if c.depth.size else c.absorbed
-    sums: list[Any] = [c.sides[:2], c.sides[2], c.sides[3], seen, c.ring[:, :-2], c.late[:, :-2], c.turned, c.depth]
+    lost, entered = c.sides[3] - c.sides[4], photons - c.sides[4]
+    straight, curves = c.sides[5] * c.every, (c.ring[:, :-2], c.late[:, :-2], c.turned, c.depth)
+    sums: list[Any] = [c.sides[:2], c.sides[2], lost, entered, straight, seen, *curves]
     found: list[Any] = [c.gathered, c.left]
     return Sums(*(a / photons for a in sums)), Moments(*(a / photons for a in found))
 
@@ -81,7 +85,7 @@ def count(table, rows, number, head, at, point, c):
     """
     layers, depths = c.depth.shape
     scratch = c.scratch  # rows of SOME numbers, see `qtwin.tissue.swarm`
-    up = down = inside = gone = np.float64(0)
+    up = down = inside = gone = straight = np.float64(0)
     furthest, latest = np.float32(c.ring.shape[1] - 2), np.float32(c.late.shape[1] - 2)
     for first in range(0, number, SOME):
         some = min(SOME, number - first)
@@ -102,7 +106,8 @@ def count(table, rows, number, head, at, point, c):
                 scratch[4 * SOME + j], scratch[7 * SOME + j] = before, row[at] * row[at + 3]
         for j in range(some):
             left, strayed = scratch[5 * SOME + j] * exp(-scratch[j]), scratch[6 * SOME + j]
-            scratch[j], scratch[5 * SOME + j] = left * strayed, _ONE - left
+            scratch[j], scratch[5 * SOME + j] = left * max(strayed, c.every), _ONE - left
+            scratch[8 * SOME + j] = left * (_ONE - strayed)
             scratch[SOME + j] = min(scratch[SOME + j], latest)
             scratch[2 * SOME + j] = min(sqrt(scratch[2 * SOME + j]) * c.per_step, furthest)
             scratch[6 * SOME + j] = sqrt(min(scratch[3 * SOME + j], _ONE)) * np.float32(FINE)
@@ -118,6 +123,7 @@ def count(table, rows, number, head, at, point, c):
             down += below
             inside += within
             gone += lost
+            straight += scratch[8 * SOME + j] if side == 1 else _ZERO
             _hat(scratch[2 * SOME + j], w, c.ring[side])
             _hat(scratch[SOME + j], w, c.late[side])
             angle = c.guess[np.uint32(scratch[6 * SOME + j])]
@@ -139,6 +145,7 @@ def count(table, rows, number, head, at, point, c):
     c.sides[1] += down
     c.sides[2] += inside
     c.sides[3] += gone
+    c.sides[5] += straight
 
 
 class Neighbourhood(NamedTuple):

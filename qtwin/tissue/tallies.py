@@ -69,6 +69,8 @@ class Sums(NamedTuple):
     sides: jax.Array  # [2] strayed light that left
     inside: jax.Array  # [] of that below, within the numerical aperture
     lost: jax.Array  # [] absorbed, from the light that was lost in the end
+    entered: jax.Array  # [] what the surface let in; 1 where that is put in afterwards
+    straight: jax.Array  # [] straight light below, where it was counted
     seen: jax.Array  # [L] absorbed in each layer, from what was seen there
     ring: jax.Array  # [2, rings]
     late: jax.Array  # [2, times]
@@ -134,7 +136,8 @@ def gather(layers: Layers, walked: Layers, paths: Paths, bins: Bins, numerical_a
     cell = here * bins.depths + jnp.clip((point.place * bins.depths).astype(jnp.int32), 0, bins.depths - 1)
     depth = jnp.zeros(count * bins.depths, kind).at[cell].add(track).reshape(count, bins.depths)
     seen = layers.mu_a * stretch(layers, walked) * jnp.sum(depth, axis=1)
-    return Sums(sums[:2], sums[2], jnp.sum(likely * (1 - left)) / n, seen, ring, late, turned, depth)
+    lost, one = jnp.sum(likely * (1 - left)) / n, jnp.ones((), kind)
+    return Sums(sums[:2], sums[2], lost, one, 0 * one, seen, ring, late, turned, depth)
 
 
 def moments(walked: Layers, paths: Paths, numerical_aperture) -> Moments:
@@ -160,14 +163,19 @@ def _kept(paths: Paths) -> Point:
     return paths.point
 
 
-def assemble(slab: Slab, walked: Layers, sums: Sums, bins: Bins) -> Tallies:
+def _exactly(slab: Slab, pencil: bool):
+    """(entrance, straight light) of a pencil beam, Beer-Lambert and Fresnel; of other light both were counted."""
+    return (slab.entrance(), slab.ballistic()) if pencil else (jnp.ones_like(slab.depth), jnp.zeros_like(slab.depth))
+
+
+def assemble(slab: Slab, walked: Layers, sums: Sums, bins: Bins, pencil: bool = True) -> Tallies:
     """`Tallies` of ``slab`` from its `Sums`.
 
-    Collimated light at normal incidence; the straight part is exact (Beer-Lambert and Fresnel). The absorption of all
-    layers together is known better than that of each, and the layers share it (a ratio estimate).
+    Of a pencil beam at normal incidence the straight part is exact. The absorption of all layers together is known
+    better than that of each, and the layers share it (a ratio estimate).
     """
-    entrance, straight = slab.entrance(), slab.ballistic()
-    kind = straight.dtype
+    entrance, straight = _exactly(slab, pencil)
+    kind, entered = straight.dtype, entrance * sums.entered
     h, late = bins.radius / (bins.rings - 1), bins.time / (bins.times - 1)
     nodes = jnp.arange(bins.rings, dtype=kind)
     area = 2 * jnp.pi * h * h * jnp.where(nodes == 0, 1 / 6, nodes) / entrance
@@ -175,10 +183,10 @@ def assemble(slab: Slab, walked: Layers, sums: Sums, bins: Bins) -> Tallies:
     edges = bins.edges().astype(kind)
     solid = 2 * jnp.pi * (jnp.cos(edges[:-1]) - jnp.cos(edges[1:])) / entrance
     return Tallies(
-        1 - entrance,
+        1 - entered,
         entrance * sums.sides[0],
         straight + entrance * sums.sides[1],
-        straight,
+        straight + sums.straight,
         straight + entrance * sums.inside,
         entrance * _shared(sums.seen, sums.lost),
         sums.ring[0] / area,
@@ -187,7 +195,7 @@ def assemble(slab: Slab, walked: Layers, sums: Sums, bins: Bins) -> Tallies:
         sums.turned[1] / solid,
         sums.late[0] / width,
         sums.late[1] / width,
-        entrance * jnp.sum(sums.sides) + straight - entrance + entrance * jnp.sum(sums.seen),
+        entrance * jnp.sum(sums.sides) + straight - entered + entrance * jnp.sum(sums.seen),
         entrance * sums.depth * bins.depths / walked.thickness[:, None],
     )
 
@@ -214,13 +222,13 @@ def default_bins(slab: Slab) -> Bins:
 FIELDS = ("mu_a", "mu_s", "g", "thickness")
 
 
-def figures(fields: dict, slab: Slab, walked: Layers, sums: Sums, moments: Moments):
+def figures(fields: dict, slab: Slab, walked: Layers, sums: Sums, moments: Moments, pencil: bool = True):
     """Diffuse reflectance, transmittance, accepted, absorbed per layer, [3 + L], of ``slab`` with other ``fields``.
 
     To first order about ``walked``: a weight w exp(x . gathered) is w (1 + x . gathered).
     """
     made = eqx.tree_at(lambda s: [getattr(s, name) for name in FIELDS], slab, [fields[name] for name in FIELDS])
-    layers, entrance, straight = made.whole(), made.entrance(), made.ballistic()
+    layers, (entrance, straight) = made.whole(), _exactly(made, pencil)
     likely = jnp.concatenate(log_ratios(layers, walked))
     losses = log_losses(layers, walked) - log_losses(walked, walked)
     weights = likely.at[: len(losses)].add(losses)
@@ -232,7 +240,7 @@ def figures(fields: dict, slab: Slab, walked: Layers, sums: Sums, moments: Momen
     return jnp.concatenate([straights + entrance * out, entrance * _shared(seen, lost)])
 
 
-def slopes(slab: Slab, walked: Layers, sums: Sums, moments: Moments):
+def slopes(slab: Slab, walked: Layers, sums: Sums, moments: Moments, pencil: bool = True):
     """Field -> derivatives of `figures` of one block where it was walked, [3 + L, L]."""
     fields = {name: getattr(slab, name) for name in FIELDS}
-    return jax.jacrev(figures)(fields, slab, walked, sums, moments)
+    return jax.jacrev(figures)(fields, slab, walked, sums, moments, pencil)

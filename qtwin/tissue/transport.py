@@ -16,6 +16,7 @@ import numpy as np
 from qtwin.core.errors import UserError
 from qtwin.core.random import stream, words
 from qtwin.tissue.carry import carry, cores
+from qtwin.tissue.lights import AbstractLight, Pencil
 from qtwin.tissue.paths import Paths, pack_size, unpack
 from qtwin.tissue.slab import Layers, Slab
 from qtwin.tissue.tallies import Bins, Tallies, assemble, default_bins, gather, moments, slopes
@@ -111,13 +112,24 @@ def _gather(walked, table, bins, aperture):
 
 
 @eqx.filter_jit
-def _assemble(slab, walked, sums, bins):
-    return jax.vmap(lambda one: assemble(slab, walked, one, bins))(sums)
+def _assemble(slab, walked, sums, bins, pencil):
+    return jax.vmap(lambda one: assemble(slab, walked, one, bins, pencil))(sums)
 
 
 @eqx.filter_jit
-def _slopes(slab, walked, sums, found):
-    return jax.vmap(lambda one, m: slopes(slab, walked, one, m))(sums, found)
+def _slopes(slab, walked, sums, found, pencil):
+    return jax.vmap(lambda one, m: slopes(slab, walked, one, m, pencil))(sums, found)
+
+
+def _rays(slab: Slab, light: AbstractLight, key) -> Callable[[np.ndarray], np.ndarray]:
+    """Photon numbers [n] -> float32 [n, 8] as the walk reads them; photons walked in one call draw from one stream."""
+    seed = [int(w) for w in words(stream(key, "light"))]
+
+    def aimed(numbers: np.ndarray) -> np.ndarray:
+        s = light.starts(slab, np.random.default_rng([*seed, int(numbers[0])]), numbers)
+        return np.column_stack([s.position, s.direction, s.weight, s.layer]).astype(np.float32)
+
+    return aimed
 
 
 def fits(slab: Slab, photons: int, bins: Bins, memory_limit: float) -> int:
@@ -132,19 +144,22 @@ def fits(slab: Slab, photons: int, bins: Bins, memory_limit: float) -> int:
     return per_block
 
 
-def _counted(slab: Slab, photons: int, key, memory_limit: float, bins: Bins, aperture: float, **kept: bool):
+def _counted(slab: Slab, photons: int, key, memory_limit: float, bins: Bins, aperture: float, light, **kept: bool):
     """`Sums` and `Moments` of BLOCKS blocks, and the photons they took.
 
     A processor counts photons as they end, other devices what a pass leaves.
     """
     if jax.default_backend() != "cpu":
+        if not isinstance(light, Pencil):
+            raise UserError(f"light: got {type(light).__name__}, accepted on {jax.default_backend()} is a pencil beam")
         return each_pass(slab, photons, key, memory_limit, lambda w, t: _gather(w, t, bins, jnp.asarray(aperture)))
     from qtwin.tissue import swarm  # here: numba is needed only where a processor carries
 
     per_block = fits(slab, photons, bins, memory_limit)
     layers = jax.tree.map(jax.lax.stop_gradient, slab.whole())
     given = (medium_of(layers._replace(object=0)), words(key), per_block, BLOCKS)
-    return swarm.tally(*given, bins, aperture, **kept, threads=cores()), BLOCKS * per_block
+    rays = None if isinstance(light, Pencil) else _rays(slab, light, key)
+    return swarm.tally(*given, bins, aperture, **kept, threads=cores(), rays=rays), BLOCKS * per_block
 
 
 def transport(
@@ -152,13 +167,14 @@ def transport(
     *,
     key,
     photons: int,
+    light: AbstractLight | None = None,
     bins: Bins | None = None,
     numerical_aperture: float = 1.0,
     derivatives: bool = True,
     fluence: bool = True,
     memory_limit: float = LIMIT,
 ) -> Transport:
-    """Tallies of collimated light on ``slab``, their errors, and d/d(mu_a, mu_s, g, thickness) of the fractions.
+    """Tallies of ``light`` (None: a pencil beam) on ``slab``; derivatives of fractions by mu_a, mu_s, g, thickness.
 
     ``photons`` are rounded up to whole blocks. It is faster without ``derivatives`` and ``fluence``, the curve over
     depth. Raises UserError for no photons, for a memory limit that holds none, and for an energy balance that is off by
@@ -166,13 +182,15 @@ def transport(
     """
     if photons < 1:
         raise UserError(f"photons: got {photons}, accepted is at least 1")
-    bins = default_bins(slab) if bins is None else bins
+    bins, light = default_bins(slab) if bins is None else bins, Pencil() if light is None else light
+    light.check_in(slab)
+    pencil = isinstance(light, Pencil)
     walked, seed = jax.tree.map(jax.lax.stop_gradient, slab.whole()), stream(key, "transport")
     kept = {"points": derivatives or fluence, "derivatives": derivatives}
-    counted, total = _counted(slab, photons, seed, memory_limit, bins, float(numerical_aperture), **kept)
+    counted, total = _counted(slab, photons, seed, memory_limit, bins, float(numerical_aperture), light, **kept)
     sums, weighed = jax.tree.map(jnp.asarray, counted)
-    found = _assemble(slab, walked, sums, bins)
-    sloped = _slopes(slab, walked, sums, weighed) if derivatives else {}
+    found = _assemble(slab, walked, sums, bins, pencil)
+    sloped = _slopes(slab, walked, sums, weighed, pencil) if derivatives else {}
     balance = measured(found.balance)
     if abs(balance.value) > 6 * balance.stderr + 1e-5:
         raise UserError(

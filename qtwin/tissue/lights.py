@@ -1,0 +1,145 @@
+"""How light meets a slab: each source says where its photons start inside, which way, and how much of them got in.
+
+Outside is air. What meets the surface at z = 0 under an angle is refracted (Snell) and reflected (Fresnel, unpolarised;
+Born & Wolf, Principles of Optics, 7th ed., section 1.5.2): the weight of a photon is 1 - R.
+"""
+
+from abc import abstractmethod
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from qtwin.core.errors import FieldError
+from qtwin.core.params import Element, param, positive
+from qtwin.core.units import show
+from qtwin.optics.fresnel import reflectance
+from qtwin.tissue.slab import Slab
+
+
+class Starts(NamedTuple):
+    """n photons just inside the slab."""
+
+    position: np.ndarray  # [n, 3] m
+    direction: np.ndarray  # [n, 3] unit vectors, inside
+    weight: np.ndarray  # [n] what the surface let in
+    layer: np.ndarray  # [n]
+
+
+class AbstractLight(Element):
+    """A source of light."""
+
+    @abstractmethod
+    def starts(self, slab: Slab, rng: np.random.Generator, numbers: np.ndarray) -> Starts:
+        """Starts of the photons ``numbers`` [n]."""
+
+    def check_in(self, slab: Slab) -> None:
+        """Raise FieldError where the source does not fit the slab."""
+
+
+def entering(slab: Slab, x, y, u) -> Starts:
+    """Rays from outside that meet the surface at (x, y) [n] with directions ``u`` [n, 3], z downwards."""
+    n = float(slab.n[0])
+    mirror, cosine = (np.asarray(a) for a in reflectance(u[:, 2], 1.0, n))
+    inside = np.stack([u[:, 0] / n, u[:, 1] / n, cosine], axis=1)
+    return Starts(np.stack([x, y, np.zeros_like(x)], axis=1), inside, 1 - mirror, np.zeros(len(x), int))
+
+
+def _straight_down(slab: Slab, x, y) -> Starts:
+    return entering(slab, x, y, np.broadcast_to([0.0, 0.0, 1.0], (len(x), 3)))
+
+
+def _around(rng, count: int, cosine, sine) -> np.ndarray:
+    """Unit vectors [n, 3] of uniform azimuth."""
+    azimuth = 2 * np.pi * rng.random(count)
+    return np.stack([sine * np.cos(azimuth), sine * np.sin(azimuth), cosine], axis=1)
+
+
+class Pencil(AbstractLight):
+    """An infinitely thin collimated beam on the axis. Its straight part is known exactly and no part of the curves."""
+
+    def starts(self, slab, rng, numbers):
+        zero = np.zeros(len(numbers))
+        return _straight_down(slab, zero, zero)
+
+
+class Gaussian(AbstractLight):
+    """A collimated beam of irradiance exp(-2 r^2/w^2) about the axis; w is ``waist``."""
+
+    waist: jax.Array = param("m", positive, "radius where the irradiance is 1/e^2 of that on the axis")
+
+    def starts(self, slab, rng, numbers):
+        x, y = float(self.waist) / 2 * rng.standard_normal((2, len(numbers)))
+        return _straight_down(slab, x, y)
+
+
+class Disc(AbstractLight):
+    """A collimated beam of uniform irradiance within ``radius`` of the axis."""
+
+    radius: jax.Array = param("m", positive, "radius of the beam")
+
+    def starts(self, slab, rng, numbers):
+        r = float(self.radius) * np.sqrt(rng.random(len(numbers)))
+        azimuth = 2 * np.pi * rng.random(len(numbers))
+        return _straight_down(slab, r * np.cos(azimuth), r * np.sin(azimuth))
+
+
+class Lambertian(AbstractLight):
+    """Diffuse light on one point of the surface: equal radiance from every direction, cosines of density 2 c."""
+
+    def starts(self, slab, rng, numbers):
+        square, zero = 1 - rng.random(len(numbers)), np.zeros(len(numbers))
+        u = _around(rng, len(numbers), np.sqrt(square), np.sqrt(1 - square))
+        return entering(slab, zero, zero, u)
+
+
+class Isotropic(AbstractLight):
+    """A point on the axis inside the slab that shines equally to all sides.
+
+    Where the thickness of a layer is varied the point keeps its relative place in its layer.
+    """
+
+    depth: jax.Array = param("m", positive, "depth of the point below the surface")
+
+    def check_in(self, slab):
+        total = float(np.sum(np.asarray(slab.thickness)))
+        if float(self.depth) >= total:
+            given = f"got {show(float(self.depth), 'm')}, accepted is less than the thickness {show(total, 'm')}"
+            raise FieldError("depth", given)
+
+    def starts(self, slab, rng, numbers):
+        count, depth = len(numbers), float(self.depth)
+        cosine = 2 * rng.random(count) - 1
+        u = _around(rng, count, cosine, np.sqrt(1 - cosine**2))
+        position = np.broadcast_to([0.0, 0.0, depth], (count, 3))
+        layer = int(np.searchsorted(np.cumsum(np.asarray(slab.thickness)), depth, side="right"))
+        return Starts(position, u, np.ones(count), np.full(count, layer))
+
+
+class Rays(AbstractLight):
+    """Rays that arrive from an optical stage: photon i takes ray i, and the list is begun anew when it ends.
+
+    ``place`` [n, 2] m where they meet the surface; ``direction`` [n, 3] in air, z > 0 into the tissue, normalised here.
+    """
+
+    place: Any = eqx.field(metadata={"doc": "where the rays meet the surface, m"})
+    direction: Any = eqx.field(metadata={"doc": "their directions in air"})
+
+    def check(self):
+        for name, width in (("place", 2), ("direction", 3)):
+            a = np.atleast_2d(np.asarray(getattr(self, name), float))
+            object.__setattr__(self, name, a)
+            if a.ndim != 2 or a.shape[1] != width or len(a) != len(self.place) or not len(a):
+                raise FieldError(name, f"got an array of shape {a.shape}, accepted is [n, {width}], n as in place")
+            if not np.all(np.isfinite(a)):
+                raise FieldError(name, "got a value that is not finite, accepted are finite numbers")
+        norm = np.linalg.norm(self.direction, axis=1, keepdims=True)
+        if not np.all(self.direction[:, 2] > 1e-6 * norm[:, 0]):
+            raise FieldError("direction", "got a ray that does not go down, accepted is a third component above 0")
+        object.__setattr__(self, "direction", self.direction / norm)
+
+    def starts(self, slab, rng, numbers):
+        mine = np.asarray(numbers, np.int64) % len(self.place)
+        x, y = self.place[mine].T
+        return entering(slab, x, y, self.direction[mine])
