@@ -10,12 +10,13 @@ from omegaconf import DictConfig
 
 from qtwin.benchmark.settings import whole, whole_bytes
 from qtwin.core.config import build, check_targets, plain, quantity
-from qtwin.core.errors import UserError
+from qtwin.core.errors import FieldError, UserError
 from qtwin.io.results import config_hash, versions, write_arrays, write_result
 from qtwin.io.tracking import open_tracker
 from qtwin.job import flat
 from qtwin.report import transport as report
 from qtwin.tissue import Slab
+from qtwin.tissue.lights import AbstractLight
 from qtwin.tissue.tallies import Bins, default_bins
 from qtwin.tissue.transport import fits, transport
 
@@ -44,6 +45,13 @@ def run(cfg: DictConfig, folder: Path) -> float:
     slab = build(config.get("tissue"), "tissue")
     if not isinstance(slab, Slab):
         raise UserError(f"tissue: got {config.get('tissue')!r}, expected layers (qtwin.tissue.Slab)")
+    light = build(config.get("light"), "light")
+    if not isinstance(light, AbstractLight):
+        raise UserError(f"light: got {config.get('light')!r}, expected a source of light on tissue (light=pencil)")
+    try:
+        light.check_in(slab)
+    except FieldError as error:
+        raise error.within("light") from error
     aperture = config["numerical_aperture"]
     if isinstance(aperture, bool) or not isinstance(aperture, (int, float)) or not 0 < aperture <= 1:
         raise UserError(f"numerical_aperture: got {aperture!r}, accepted is a number greater than 0 and at most 1")
@@ -63,6 +71,7 @@ def run(cfg: DictConfig, folder: Path) -> float:
             slab,
             key=jax.random.key(seed),
             photons=photons,
+            light=light,
             bins=bins,
             numerical_aperture=float(aperture),
             derivatives=config["derivatives"],
@@ -73,7 +82,7 @@ def run(cfg: DictConfig, folder: Path) -> float:
         result = {"figures": figures, "swept": swept, "photons": found.photons, "seed": seed, "versions": versions()}
         result |= {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "wall_seconds": round(time.perf_counter() - start, 3)}
         write_result(folder, result | {"config_hash": config_hash(config), "config": config})
-        images = report.write(folder, slab, found, config)
+        images = report.write(folder, slab, light, found, config)
         tracker.figures({name: leaf["value"] for name, leaf in flat(figures)})
         tracker.images(images)
     print(report.text(slab, found))

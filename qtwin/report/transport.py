@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from qtwin.core.params import parameters
 from qtwin.core.units import show
 from qtwin.io.results import Array
 from qtwin.report.figures import BLACK, BLUE, GREY, ORANGE, new, printed
 from qtwin.report.page import document, figure, number, provenance, table, write_page
 from qtwin.tissue import Slab
+from qtwin.tissue.lights import AbstractLight
 from qtwin.tissue.transport import Measured, Transport
 
 FRACTIONS = {
@@ -27,13 +29,13 @@ CAPTIONS = {
     "curves": (
         "Where strayed light goes",
         "Per incident photon. Bands are ± two standard errors; what is not known within half of itself is not drawn. "
-        "Straight and specular light are points or spikes of these curves and are not in them. The fluence is the path "
-        "that light travels per unit of depth (1 for a beam that crosses straight); layers change at the dotted lines.",
+        "Straight and specular light of a pencil beam are points or spikes of these curves and not in them. The fluence is "
+        "the path that light travels per unit of depth (1 for a beam that crosses straight); layers change at the dotted lines.",
     )
 }
 LIMITS = (
     "Radiative transfer: no speckle, no coherent backscatter, no polarisation.",
-    "Collimated light at normal incidence on plane layers; air outside.",
+    "Plane layers of infinite width with air outside; scattering by Henyey and Greenstein's law.",
     "Curves over radius and time are means under triangles between neighbouring nodes.",
     "Derivatives by the refractive index do not exist; in g a walk gives the value and its first derivative only.",
 )
@@ -182,7 +184,14 @@ def _band(ax, x, m: Measured, scale: float, colour, label):
     ax.fill_between(x, value - 2 * error, value + 2 * error, color=colour, alpha=0.25, linewidth=0)
 
 
-def write(folder: Path, slab: Slab, found: Transport, config: Mapping) -> list[Path]:
+def told(light: AbstractLight) -> str:
+    """``Light: Gaussian, waist 500 µm.``"""
+    fields = parameters(light).items()
+    values = "".join(f", {name} {show(float(getattr(light, name)), f.metadata['unit'])}" for name, f in fields)
+    return f"Light: {type(light).__name__}{values}. "
+
+
+def write(folder: Path, slab: Slab, light: AbstractLight, found: Transport, config: Mapping) -> list[Path]:
     """Figures and `report.html` in ``folder``; returns the PNG paths."""
     drawn = {"curves": printed(lambda: _curves(slab, found))}
     fractions = [[escape(words), number(leaf)] for words, leaf in _rows(slab, found)]
@@ -192,8 +201,8 @@ def write(folder: Path, slab: Slab, found: Transport, config: Mapping) -> list[P
     ]
     parts = [
         "<h1>Light in tissue</h1>",
-        f"<p>{found.photons:,} photons of a collimated beam, each followed to its end. ± one standard error from 32 "
-        "independent blocks; what has none is exact.</p>".replace(",", "\u202f"),
+        f"<p>{found.photons:,} photons, each followed to its end. ".replace(",", "\u202f") + escape(told(light)),
+        "± one standard error from 32 independent blocks; what has none is exact.</p>",
         "<h2>Where it goes</h2>",
         table(["of the incident light", "fraction"], fractions, "h-"),
         *(figure(name, files["png"], CAPTIONS) for name, files in drawn.items()),

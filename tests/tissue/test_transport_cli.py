@@ -54,6 +54,10 @@ def test_a_run_prints_and_writes_what_it_found(here, capsys, tissue):
         (["numerical_aperture=1.5"], ["numerical_aperture: got 1.5", "at most 1"]),
         (["bins.rings=1"], ["bins.rings"]),
         (["bins=null"], ["bins"]),
+        (["light=isotropic", "light.depth=1m"], ["light.depth: got 1 m", "less than the thickness"]),
+        (["light=gaussian", "light.waist=0"], ["light.waist: got 0 m", "greater than 0"]),
+        (["light=null"], ["NoneType"]),
+        (["light._target_=qtwin.source.Coherent"], ["light"]),
         (["derivatives=perhaps"], ["derivatives: got 'perhaps'", "true or false"]),
         (["memory_limit=10 kB"], ["memory_limit", "needs"]),
         (["seed=-1"], ["seed"]),
@@ -67,6 +71,23 @@ def test_a_mistake_ends_with_one_line_and_leaves_nothing(here, capsys, overrides
     assert len([line for line in lines if line.startswith("qtwin: error: ")]) == 1 and "Traceback" not in "".join(lines)
     assert all(word in lines[-1] for word in words), lines[-1]
     assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize("light", ["gaussian", "disc", "lambertian", "isotropic"])
+def test_other_light(here, capsys, light):
+    run = [
+        "transport",
+        f"light={light}",
+        "tissue.n=1.4",
+        "photons=2e4",
+        "derivatives=false",
+        "hydra.run.dir=out",
+        "logger=none",
+    ]
+    assert main(run) == 0
+    specular = json.loads((here / "out" / "result.json").read_text())["figures"]["specular"]["value"]
+    assert (specular == 0) == (light == "isotropic")
+    assert light.capitalize() in (here / "out" / "report.html").read_text()
 
 
 def test_no_scattering_works(here, capsys):
