@@ -29,8 +29,9 @@ CAPTIONS = {
     "curves": (
         "Where strayed light goes",
         "Per incident photon. Bands are ± two standard errors; what is not known within half of itself is not drawn. "
-        "Straight and specular light of a pencil beam are points or spikes of these curves and not in them. The fluence is "
-        "the path that light travels per unit of depth (1 for a beam that crosses straight); layers change at the dotted lines.",
+        "Straight and specular light of a pencil beam are points or spikes of these curves and not in them. The "
+        "fluence is the path that light travels per unit of depth (1 for a beam that crosses straight); layers change at the "
+        "dotted lines.",
     )
 }
 LIMITS = (
@@ -52,11 +53,22 @@ def _leaf(m: Measured, unit: str, at=()) -> dict[str, Any]:
     return {"value": float(m.value[at]), "stderr": float(m.stderr[at]), "unit": unit}
 
 
+def _fraction(m: Measured, photons: int, at=()) -> dict[str, Any]:
+    """A part of the light; where no photon showed any, the 95 % limit of what that leaves possible."""
+    leaf = _leaf(m, "", at)
+    return leaf | ({"below": 3 / photons} if leaf["value"] == leaf["stderr"] == 0 else {})
+
+
 def figures(slab: Slab, found: Transport) -> dict[str, Any]:
     """Every figure as value, stderr and unit, for `result.json`."""
     layers = names(slab)
-    out: dict[str, Any] = {name: _leaf(found.tallies[name], "") for name in FRACTIONS}
-    out["absorbed"] = {name: _leaf(found.tallies["absorbed"], "", i) for i, name in enumerate(layers)}
+    out: dict[str, Any] = {name: _fraction(found.tallies[name], found.photons) for name in FRACTIONS}
+    out["specular"] = _leaf(found.tallies["specular"], "")
+    absorbed, dark = found.tallies["absorbed"], np.asarray(slab.mu_a) > 0
+    absorptions = [
+        _fraction(absorbed, found.photons, i) if dark[i] else _leaf(absorbed, "", i) for i in range(len(dark))
+    ]
+    out["absorbed"] = dict(zip(layers, absorptions, strict=True))
     out["balance"] = _leaf(found.tallies["balance"], "")
     slopes: dict[str, Any] = {}
     for field, by in found.slopes.items():
@@ -135,6 +147,8 @@ def _elasticity(slab: Slab, found: Transport, name: str, key: str, leaf: dict) -
 def _plain(leaf: Mapping) -> str:
     """Value and error to two digits of the error."""
     value, error = leaf["value"], leaf["stderr"]
+    if "below" in leaf:
+        return f"0 (below {leaf['below']:.2g}, 95 %)"
     if not error > 0:
         return f"{value:.6g} (exact)"
     digits = max(int(np.ceil(-np.log10(error))) + 1, 0)

@@ -5,7 +5,7 @@ Born & Wolf, Principles of Optics, 7th ed., section 1.5.2): the weight of a phot
 """
 
 from abc import abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -28,7 +28,9 @@ class Starts(NamedTuple):
 
 
 class AbstractLight(Element):
-    """A source of light."""
+    """A source of light; ``collimated`` if all of it meets the surface at normal incidence."""
+
+    collimated: ClassVar[bool] = False
 
     @abstractmethod
     def starts(self, slab: Slab, rng: np.random.Generator, numbers: np.ndarray) -> Starts:
@@ -59,6 +61,8 @@ def _around(rng, count: int, cosine, sine) -> np.ndarray:
 class Pencil(AbstractLight):
     """An infinitely thin collimated beam on the axis. Its straight part is known exactly and no part of the curves."""
 
+    collimated: ClassVar[bool] = True
+
     def starts(self, slab, rng, numbers):
         zero = np.zeros(len(numbers))
         return _straight_down(slab, zero, zero)
@@ -67,6 +71,7 @@ class Pencil(AbstractLight):
 class Gaussian(AbstractLight):
     """A collimated beam of irradiance exp(-2 r^2/w^2) about the axis; w is ``waist``."""
 
+    collimated: ClassVar[bool] = True
     waist: jax.Array = param("m", positive, "radius where the irradiance is 1/e^2 of that on the axis")
 
     def starts(self, slab, rng, numbers):
@@ -77,6 +82,7 @@ class Gaussian(AbstractLight):
 class Disc(AbstractLight):
     """A collimated beam of uniform irradiance within ``radius`` of the axis."""
 
+    collimated: ClassVar[bool] = True
     radius: jax.Array = param("m", positive, "radius of the beam")
 
     def starts(self, slab, rng, numbers):

@@ -200,6 +200,8 @@ def transport(
     rows = [0, 1, 2, slice(3, None)]
     by = {f: {n: measured(s[:, r]) for n, r in zip(names, rows, strict=True)} for f, s in sloped.items()}
     tallies = {n: measured(a) for n, a in zip(Tallies._fields, found, strict=True) if fluence or n != "fluence"}
+    if light.collimated:
+        tallies["ballistic"] = Measured(np.asarray(slab.ballistic()), np.zeros(()))
     return Transport(tallies, by, bins, total)
 
 
