@@ -30,8 +30,8 @@ CAPTIONS = {
         "Where strayed light goes",
         "Per incident photon. Bands are ± two standard errors; what is not known within half of itself is not drawn. "
         "Straight and specular light of a pencil beam are points or spikes of these curves and not in them. The "
-        "fluence is the path that light travels per unit of depth (1 for a beam that crosses straight); layers change at the "
-        "dotted lines.",
+        "fluence is the path that light travels per unit of depth (1 for a beam that crosses straight); layers "
+        "change at the dotted lines.",
     )
 }
 LIMITS = (
