@@ -156,17 +156,24 @@ class Neighbourhood(NamedTuple):
     by_scattering: np.ndarray  # [L, V] float32
     losses: np.ndarray  # [L, V] float32
     scratch: np.ndarray  # [6, V] float32: two logarithms, sums of some photons
+    same_likelihood: bool  # 1 for all
+    same_loss: bool
 
 
 def neighbourhood(by_length, by_scattering, losses) -> Neighbourhood:
     """Zeros of the right shapes."""
     values = losses.shape[1]
-    return Neighbourhood(np.zeros((4, values)), by_length, by_scattering, losses, np.zeros((6, values), np.float32))
+    alike = (not by_length.any() and not by_scattering.any(), bool(np.all(losses == losses[:, :1])))
+    zeros = (np.zeros((4, values)), np.zeros((6, values), np.float32))
+    return Neighbourhood(zeros[0], by_length, by_scattering, losses, zeros[1], *alike)
 
 
 @njit(**FAST)
 def reweigh(table, rows, number, head, at, point, c):
-    """Add the photons in the first ``number`` of ``rows``, as they weigh in every neighbouring slab."""
+    """Add the photons in the first ``number`` of ``rows``, as they weigh in every neighbouring slab.
+
+    One exponential for each suffices where likelihoods are all 1 (absorption), or all lose the same (scattering).
+    """
     layers, values = c.losses.shape
     likely, left, like, square = c.scratch[0], c.scratch[1], c.scratch[4], c.scratch[5]
     c.scratch[2:, :] = _ZERO
@@ -174,18 +181,32 @@ def reweigh(table, rows, number, head, at, point, c):
         row = table[rows[j]]
         sides = c.scratch[2 + np.uint32(row[0])]
         strayed = row[2] * row[1]
-        for v in range(values):
-            likely[v], left[v] = _ZERO, _ZERO
         for k in range(layers):
             length, scatterings = row[head + k], row[head + layers + k]
+            for v in range(0 if c.same_likelihood else values):
+                before = likely[v] if k > 0 else _ZERO
+                likely[v] = before + length * c.by_length[k, v] + scatterings * c.by_scattering[k, v]
+            for v in range(1 if c.same_loss else values):
+                before = left[v] if k > 0 else _ZERO
+                left[v] = before + length * c.losses[k, v]
+        if c.same_likelihood:
             for v in range(values):
-                likely[v] += length * c.by_length[k, v] + scatterings * c.by_scattering[k, v]
-                left[v] += length * c.losses[k, v]
-        for v in range(values):
-            w = exp(likely[v])
-            like[v] += w
-            square[v] += w * w
-            sides[v] += strayed * exp(likely[v] + left[v])
-    for k in range(4):
-        for v in range(values):
+                sides[v] += strayed * exp(left[v])
+        elif c.same_loss:
+            strayed *= exp(left[0])
+            for v in range(values):
+                w = exp(likely[v])
+                like[v] += w
+                square[v] += w * w
+                sides[v] += strayed * w
+        else:
+            for v in range(values):
+                w = exp(likely[v])
+                like[v] += w
+                square[v] += w * w
+                sides[v] += strayed * exp(likely[v] + left[v])
+    for v in range(values):
+        if c.same_likelihood:
+            like[v], square[v] = np.float32(number), np.float32(number)
+        for k in range(4):
             c.sums[k, v] += c.scratch[2 + k, v]
