@@ -27,7 +27,7 @@ FRACTIONS = {
 UNITS = {"mu_a": "m", "mu_s": "m", "g": "", "thickness": "1/m"}  # of a derivative of a fraction
 CAPTIONS = {
     "curves": (
-        "Where strayed light goes",
+        "Where the light goes",
         "Per incident photon. Bands are ± two standard errors; what is not known within half of itself is not drawn. "
         "Straight and specular light of a pencil beam are points or spikes of these curves and not in them. The "
         "fluence is the path that light travels per unit of depth (1 for a beam that crosses straight); layers "
@@ -215,7 +215,7 @@ def write(folder: Path, slab: Slab, light: AbstractLight, found: Transport, conf
     ]
     parts = [
         "<h1>Light in tissue</h1>",
-        f"<p>{found.photons:,} photons, each followed to its end. ".replace(",", "\u202f") + escape(told(light)),
+        f"<p>{found.photons:,}".replace(",", "\u202f") + " photons, each followed to its end. " + escape(told(light)),
         "± one standard error from 32 independent blocks; what has none is exact.</p>",
         "<h2>Where it goes</h2>",
         table(["of the incident light", "fraction"], fractions, "h-"),
@@ -225,9 +225,8 @@ def write(folder: Path, slab: Slab, light: AbstractLight, found: Transport, conf
     ]
     slopes = figures(slab, found).get("derivatives", {})
     if slopes:
-        keys = list(slopes["reflectance"])
-        rows = [[escape(what), *(number(slopes[what][key]) for key in keys)] for what in slopes]
-        parts += ["<h2>Derivatives</h2>", table(["d of / d by", *map(escape, keys)], rows, "h" + "-" * len(keys))]
+        rows = [[escape(key), *(number(slopes[what][key]) for what in slopes)] for key in slopes["reflectance"]]
+        parts += ["<h2>Derivatives</h2>", table(["by", *slopes], rows, "h" + "n" * len(slopes))]
     parts += ["<h2>Limits</h2>", "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in LIMITS) + "</ul>"]
     parts.append(provenance(folder, config))
     return write_page(folder, document("Light in tissue", parts), drawn)
