@@ -1,5 +1,6 @@
 """Light in tissue."""
 
+from qtwin.tissue.exits import exits as exits
 from qtwin.tissue.fates import Fates as Fates
 from qtwin.tissue.fates import fates as fates
 from qtwin.tissue.inclusions import Box as Box

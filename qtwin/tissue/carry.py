@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from qtwin.core.errors import UserError
 from qtwin.scene.grid import Grid
 from qtwin.tissue import paths
 from qtwin.tissue.paths import Medium
@@ -33,6 +34,7 @@ def carry(
     kept: int = 0,
     point: bool = False,
     out: np.ndarray | None = None,
+    rays: np.ndarray | None = None,
 ) -> np.ndarray:
     """Walk the photons numbered ``photons`` (uint32 [n]) to their end: float32 table [n, pack_size].
 
@@ -41,7 +43,8 @@ def carry(
     number ``skip`` .. ``skip + kept - 1`` of the object plane. ``roulette`` ends faint photons by an unbiased game;
     ``point`` keeps one point of every path, uniform along it. A photon's path depends on ``words`` and its number
     alone, not on who carries it or in which company (up to rounding). ``out`` is a table to write into (fresh memory
-    costs a processor more than the walk of a thin slab).
+    costs a processor more than the walk of a thin slab). ``rays`` [n, 8] start the photons elsewhere (processors only):
+    x, y, z, direction, weight, layer; x and y then are part of the first layer's displacement, the weight of ``boost``.
     """
     photons = np.asarray(photons, np.uint32)
     given = (medium, words, photons, start, grid, skip, roulette)
@@ -50,7 +53,9 @@ def carry(
     if jax.default_backend() == "cpu":
         from qtwin.tissue import swarm  # here: numba is needed only where a processor carries
 
-        swarm.carry(*given, table, object_layer=object_layer, kept=kept, point=point, threads=cores())
+        swarm.carry(*given, table, rays, object_layer=object_layer, kept=kept, point=point, threads=cores())
+    elif rays is not None:
+        raise UserError(f"light: accepted on {jax.default_backend()} is a pencil beam")
     else:
         on_devices(*given, table, object_layer=object_layer, kept=kept, point=point)
     return table

@@ -126,11 +126,13 @@ class Isotropic(AbstractLight):
 class Rays(AbstractLight):
     """Rays that arrive from an optical stage: photon i takes ray i, and the list is begun anew when it ends.
 
-    ``place`` [n, 2] m where they meet the surface; ``direction`` [n, 3] in air, z > 0 into the tissue, normalised here.
+    ``place`` [n, 2] m where they meet the surface; ``direction`` [n, 3] in air, z > 0 into the tissue, normalised here;
+    ``weight`` [n] from 0 to 1.
     """
 
     place: Any = eqx.field(metadata={"doc": "where the rays meet the surface, m"})
     direction: Any = eqx.field(metadata={"doc": "their directions in air"})
+    weight: Any = eqx.field(default=1.0, metadata={"doc": "how much light each carries"})
 
     def check(self):
         for name, width in (("place", 2), ("direction", 3)):
@@ -144,8 +146,13 @@ class Rays(AbstractLight):
         if not np.all(self.direction[:, 2] > 1e-6 * norm[:, 0]):
             raise FieldError("direction", "got a ray that does not go down, accepted is a third component above 0")
         object.__setattr__(self, "direction", self.direction / norm)
+        weight = np.asarray(self.weight, float)
+        if weight.ndim > 1 or weight.size not in (1, len(self.place)) or not np.all((weight >= 0) & (weight <= 1)):
+            raise FieldError("weight", "got something else than numbers from 0 to 1, one or one per ray")
+        object.__setattr__(self, "weight", np.broadcast_to(weight.ravel(), (len(self.place),)))
 
     def starts(self, slab, rng, numbers):
         mine = np.asarray(numbers, np.int64) % len(self.place)
         x, y = self.place[mine].T
-        return entering(slab, x, y, self.direction[mine])
+        start = entering(slab, x, y, self.direction[mine])
+        return start._replace(weight=start.weight * self.weight[mine])

@@ -326,7 +326,7 @@ def _walk(
         use(table, done_rows, spent, HEAD, at_point, point, tallied)
 
 
-def carry(medium, words, photons, start, grid, skip, roulette, table, *, object_layer, kept, point, threads):
+def carry(medium, words, photons, start, grid, skip, roulette, table, rays, *, object_layer, kept, point, threads):
     """As `qtwin.tissue.carry.carry`, on ``threads`` threads of this processor, into ``table``."""
     numbers, n = np.stack([np.asarray(a, np.float32) for a in medium[:5]]), np.asarray(medium.n, np.float32)
     k0, k1 = (np.uint32(w) for w in words)
@@ -338,8 +338,8 @@ def carry(medium, words, photons, start, grid, skip, roulette, table, *, object_
 
     def part(bounds):
         a, b = bounds
-        some = start[a:b] if len(start) else start
-        _walk(numbers, n, k0, k1, photons[a:b], None, some, *fixed, table[a:b], None, None)
+        aimed, some = None if rays is None else rays[a:b], start[a:b] if len(start) else start
+        _walk(numbers, n, k0, k1, photons[a:b], aimed, some, *fixed, table[a:b], None, None)
 
     edges = np.linspace(0, len(photons), threads + 1).astype(int)
     bounds = [(a, b) for a, b in pairwise(edges) if b > a]

@@ -16,6 +16,7 @@ import numpy as np
 from qtwin.core.errors import UserError
 from qtwin.core.random import stream, words
 from qtwin.tissue.carry import carry, cores
+from qtwin.tissue.exits import rays_of
 from qtwin.tissue.lights import AbstractLight, Pencil
 from qtwin.tissue.paths import Paths, pack_size, unpack
 from qtwin.tissue.slab import Layers, Slab
@@ -126,8 +127,7 @@ def _rays(slab: Slab, light: AbstractLight, key) -> Callable[[np.ndarray], np.nd
     seed = [int(w) for w in words(stream(key, "light"))]
 
     def aimed(numbers: np.ndarray) -> np.ndarray:
-        s = light.starts(slab, np.random.default_rng([*seed, int(numbers[0])]), numbers)
-        return np.column_stack([s.position, s.direction, s.weight, s.layer]).astype(np.float32)
+        return rays_of(light.starts(slab, np.random.default_rng([*seed, int(numbers[0])]), numbers))
 
     return aimed
 

@@ -10,6 +10,7 @@ import pytest
 
 from qtwin.core.errors import FieldError
 from qtwin.tissue import Slab
+from qtwin.tissue.exits import exits
 from qtwin.tissue.lights import Disc, Gaussian, Isotropic, Lambertian, Pencil, Rays
 from qtwin.tissue.tallies import Bins
 from qtwin.tissue.transport import transport
@@ -130,6 +131,39 @@ def test_derivatives_against_other_walks(light):
             assert abs(m.value[layer] - slope) < 4 * np.hypot(m.stderr[layer], error) + curved, (field, name)
 
 
+def test_what_leaves_is_what_the_tallies_count():
+    photons = 200_000
+    for light in (None, Gaussian("50 um"), Isotropic("0.35 mm")):
+        out, specular = exits(SLAB, key=jax.random.key(8), photons=photons, light=light)
+        t = lines(light, seed=9).tallies
+        assert specular == pytest.approx(t["specular"].value, abs=1e-6)
+        for side, name in ((~out.below, "reflectance"), (out.below, "transmittance")):
+            w = out.weight[side]
+            error = np.sqrt(np.sum(w**2)) / photons
+            assert abs(w.sum() / photons - t[name].value) < 4 * np.hypot(error, t[name].stderr)
+        np.testing.assert_allclose(np.sum(out.direction**2, axis=1), 1, atol=1e-6)
+        assert np.all((out.direction[:, 2] > 0) == out.below) and np.all(out.time > 0)
+        np.testing.assert_allclose(out.time, out.length @ np.array([1.37, 1.45]) / 299792458.0)
+        assert np.all(out.weight <= 1000) and np.all(out.scatterings >= 0)
+
+
+def test_rays_go_on_into_the_next_slab():
+    """Through scattering tissue, then through clear, absorbing tissue of the same index: as through both at once."""
+    first = {"thickness": 3e-4, "mu_a": 300, "mu_s": 6e3, "g": 0.7, "n": 1.0}
+    second = {"thickness": 2e-4, "mu_a": 3e3, "mu_s": 0, "g": 0, "n": 1.0}
+    both = Slab(**{k: [first[k], second[k]] for k in first}, depth=1e-4)
+    photons = 400_000
+    out, _ = exits(Slab(**first, depth=1e-4), key=jax.random.key(10), photons=photons)
+    down = out.below & (out.weight <= 1)
+    on = Rays(out.place[down], out.direction[down], out.weight[down])
+    through, _ = exits(Slab(**second, depth=1e-4), key=jax.random.key(11), photons=int(down.sum()), light=on)
+    got, error = through.weight.sum() / photons, np.sqrt(np.sum(through.weight**2)) / photons
+    t = lines(None, both, photons, 12, derivatives=False).tallies["transmittance"]
+    assert error < 0.01 * got and abs(got - t.value) < 4 * np.hypot(error, t.stderr)
+    far = np.hypot(*through.place.T)
+    assert np.average(far, weights=through.weight) > np.average(np.hypot(*on.place.T), weights=on.weight)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -139,6 +173,7 @@ def test_derivatives_against_other_walks(light):
         (lambda: Rays([[0, 0]], [[0, 0, -1]]), "direction: got a ray that does not go down"),
         (lambda: Rays([[0, 0, 0]], [[0, 0, 1]]), r"place: got an array of shape \(1, 3\)"),
         (lambda: Rays([[0, 0]], [[0, 0, 1], [0, 0, 1]]), r"direction: got an array of shape \(2, 3\)"),
+        (lambda: Rays([[0, 0]], [[0, 0, 1]], 1.5), "weight: got something else than numbers from 0 to 1"),
         (lambda: Rays([[0, np.nan]], [[0, 0, 1]]), "place: got a value that is not finite"),
     ],
 )
