@@ -188,11 +188,12 @@ def test_every_option_builds_and_names_its_sources(option, tmp_path):
     if stem == "picture":
         np.save(tmp_path / "object.npy", np.linspace(0, 1, 12).reshape(3, 4))
         extra = [f"scene.file={tmp_path / 'object.npy'}"]
-    node = plain(compose([f"{slot}={stem}", *extra]))[place]
+    command = "transport" if group == "light" else "benchmark"
+    node = plain(compose([f"{slot}={stem}", *extra], name=command))[place]
     element = build(node, place)
     assert isinstance(element, Element)
     given = {key for key in node if key in parameters(element)}
-    named = set(node["reference"])
+    named = set(node.get("reference", ()))
     assert "_" in named or given <= named, f"no reference for {given - named}"
 
 
