@@ -69,14 +69,16 @@ def transport(cfg: DictConfig) -> float:
 
 
 def _tidy(folder: Path) -> None:
-    """Remove the folder of a run that was refused before it wrote anything, and parents that then are empty."""
-    if not (folder / ".hydra").is_dir() or any(
-        path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.parent.name != ".hydra"
-    ):
+    """Remove the folder of a run that was refused before it wrote anything, and the default's parents if empty."""
+    log_file, settings = folder / "run.log", folder / ".hydra"
+    written = log_file.stat().st_size if log_file.exists() else 0
+    if written or folder == Path.cwd() or {path.name for path in folder.iterdir()} - {"run.log", ".hydra"}:
         return
-    rmtree(folder, ignore_errors=True)
+    rmtree(settings, ignore_errors=True)
+    log_file.unlink(missing_ok=True)
+    folder.rmdir()
     for parent in folder.parents[:2]:
-        if parent != Path.cwd() and not any(parent.iterdir()):
+        if parent.name in ("outputs", "benchmark", "transport") and not any(parent.iterdir()):
             parent.rmdir()
 
 

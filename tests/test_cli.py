@@ -151,6 +151,12 @@ def test_a_folder_that_cannot_be_written_names_its_key(complaint):
 def test_a_refused_run_leaves_no_folder(complaint, tmp_path):
     complaint("benchmark", "source.wavelength=3 kg")
     assert not (tmp_path / "outputs").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "empty.txt").touch()
+    complaint("benchmark", "source.wavelength=3 kg", "hydra.run.dir=mine")
+    assert (tmp_path / "mine" / "empty.txt").exists()
+    complaint("benchmark", "source.wavelength=3 kg", "hydra.run.dir=.")
+    assert tmp_path.exists() and (tmp_path / "mine").exists()
 
 
 def test_exit_code_and_line_reach_the_shell(cli):
