@@ -80,6 +80,24 @@ def test_derivatives_of_ten_slabs_against_adding_and_doubling(proof):
     assert max(map(abs, scores)) < 4.5 and 0.5 < np.mean(np.square(scores)) < 1.6
 
 
+def test_derivative_by_the_index_from_walks_of_one_seed():
+    """The way that the README names: differences of two walks whose photons share all random numbers."""
+    given, h = {"mu_a": 200.0, "mu_s": 8e3, "g": 0.75, "thickness": 2.5e-4}, 0.02
+    ends = []
+    for n in (1.4 + h, 1.4 - h):
+        walk = transport(
+            Slab(**given, depth=1e-4, n=n), key=jax.random.key(30), photons=2_000_000, derivatives=False, fluence=False
+        )
+        ends.append(walk.tallies)
+    exact = [np.array(exact_transport.slab(*given.values(), 1.4 + s * h)) for s in (1, -1)]
+    expected = (exact[0] - exact[1]) / (2 * h)
+    for name, value in zip(("reflectance", "transmittance"), expected, strict=True):
+        up, down = (end[name].value + (name == "reflectance") * end["specular"].value for end in ends)
+        apart = np.hypot(ends[0][name].stderr, ends[1][name].stderr) / (2 * h)
+        slope = (up - down) / (2 * h)
+        assert abs(value) > 20 * apart and abs(slope - value) < 4 * apart
+
+
 def against(found, row):
     """z of R and T."""
     return [float((found.tallies[k].value - row[k]) / found.tallies[k].stderr) for k in row]
