@@ -68,6 +68,7 @@ def run(cfg: DictConfig, folder: Path) -> float:
     """
     start = time.perf_counter()
     config = plain(cfg)
+    identity = {"files": files(config), "config_hash": config_hash(config)}  # as they are when they are read
     settings = Settings.from_config(config)
     twin = elements(config)
     with closing(open_tracker(config["logger"], folder, config)) as tracker:
@@ -89,8 +90,7 @@ def run(cfg: DictConfig, folder: Path) -> float:
                 "versions": versions(),
                 "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
                 "wall_seconds": round(time.perf_counter() - start, 3),
-                "config_hash": config_hash(config),
-                "files": files(config),
+                **identity,
                 "config": config,
             },
         )

@@ -3,6 +3,7 @@
 import logging
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from math import nan
 from pathlib import Path
 from shutil import rmtree
@@ -69,17 +70,17 @@ def transport(cfg: DictConfig) -> float:
 
 
 def _tidy(folder: Path) -> None:
-    """Remove the folder of a run that was refused before it wrote anything, and the default's parents if empty."""
+    """Remove what a refused run left; its folder, too, where that is the default (``outputs/<job>/<time>``)."""
     log_file, settings = folder / "run.log", folder / ".hydra"
-    written = log_file.stat().st_size if log_file.exists() else 0
-    if written or folder == Path.cwd() or {path.name for path in folder.iterdir()} - {"run.log", ".hydra"}:
-        return
-    rmtree(settings, ignore_errors=True)
-    log_file.unlink(missing_ok=True)
-    folder.rmdir()
-    for parent in folder.parents[:2]:
-        if parent.name in ("outputs", "benchmark", "transport") and not any(parent.iterdir()):
-            parent.rmdir()
+    with suppress(OSError):
+        written = log_file.stat().st_size if log_file.exists() else 0
+        if written or {path.name for path in folder.iterdir()} - {"run.log", ".hydra"}:
+            return
+        rmtree(settings, ignore_errors=True)
+        log_file.unlink(missing_ok=True)
+        if folder.parents[1] == Path.cwd() / "outputs":
+            for empty in (folder, *folder.parents[:2]):
+                empty.rmdir()
 
 
 def _point(cfg: DictConfig, run: Callable[[DictConfig, Path], float]) -> float:

@@ -16,7 +16,7 @@ from qtwin.io.tracking import open_tracker
 from qtwin.job import flat
 from qtwin.report import transport as report
 from qtwin.tissue import Slab
-from qtwin.tissue.lights import AbstractLight
+from qtwin.tissue.lights import AbstractLight, Pencil
 from qtwin.tissue.tallies import Bins, default_bins
 from qtwin.tissue.transport import fits, transport
 
@@ -63,7 +63,7 @@ def run(cfg: DictConfig, folder: Path) -> float:
         whole_bytes("memory_limit", config["memory_limit"]),
     )
     bins = _bins(config["bins"], slab)
-    fits(slab, photons, bins, limit)
+    fits(slab, photons, bins, limit, not isinstance(light, Pencil))
     quantity(config, "wavelength", "m")  # a slab of numbers does not ask for it
     with closing(open_tracker(config["logger"], folder, config)) as tracker:
         log.info("walking %d photons", photons)

@@ -64,7 +64,7 @@ def compare(m: Measured, exact: float, photons: int) -> tuple[float, bool]:
     """z, or the upper limit where there is next to no light; and whether they agree."""
     if exact < 1e-7:
         limit = float(m.value + 1.645 * m.stderr) + 3 / photons
-        return limit, limit >= exact
+        return limit, limit >= exact and float(m.value - 4 * m.stderr) <= exact + 3 / photons
     score = float((m.value - exact) / m.stderr)
     return score, abs(score) < 4
 

@@ -61,9 +61,10 @@ def strict(value: Any, path: str = "") -> Any:
 def files(config: Any, path: str = "") -> dict[str, str]:
     """Key -> sha256 of the content of every file that the configuration names under a key ``file``."""
     found: dict[str, str] = {}
-    for key, value in config.items() if isinstance(config, Mapping) else ():
+    inside = config.items() if isinstance(config, Mapping) else enumerate(config) if isinstance(config, list) else ()
+    for key, value in inside:
         name = f"{path}.{key}" if path else str(key)
-        if key == "file" and isinstance(value, str) and Path(value).is_file():
+        if key == "file" and isinstance(value, str) and os.path.isfile(value):
             found[name] = sha256(Path(value).read_bytes()).hexdigest()
         found |= files(value, name)
     return found

@@ -25,7 +25,7 @@ def interface(do: Elementary) -> Callable:
         incident, mixed = n_in * cos_in, n_out * n_out * cos_in
         s_up, s_down = incident - beyond, incident + beyond
         p_up, p_down = n_in * beyond - mixed, n_in * beyond + mixed
-        below = s_down * p_down
+        below = where(total, one, s_down * p_down)
         mirror = half * (s_up * s_up * p_down * p_down + p_up * p_up * s_down * s_down) / (below * below)
         return where(total, one, mirror), beyond / n_out
 

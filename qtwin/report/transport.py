@@ -24,6 +24,7 @@ FRACTIONS = {
     "ballistic": "straight light (ballistic)",
     "accepted": "transmitted within the numerical aperture",
 }
+SAMPLED = ("reflectance", "transmittance", "accepted")
 UNITS = {"mu_a": "m", "mu_s": "m", "g": "", "thickness": "1/m"}  # of a derivative of a fraction
 CAPTIONS = {
     "curves": (
@@ -54,16 +55,17 @@ def _leaf(m: Measured, unit: str, at=()) -> dict[str, Any]:
 
 
 def _fraction(m: Measured, photons: int, at=()) -> dict[str, Any]:
-    """A part of the light; where no photon showed any, the 95 % limit of what that leaves possible."""
+    """A part of the light; where no photon showed strayed light, the 95 % limit of what that leaves possible."""
     leaf = _leaf(m, "", at)
-    return leaf | ({"below": 3 / photons} if leaf["value"] == leaf["stderr"] == 0 else {})
+    return leaf | ({"below": leaf["value"] + 3 / photons} if leaf["stderr"] == 0 else {})
 
 
 def figures(slab: Slab, found: Transport) -> dict[str, Any]:
     """Every figure as value, stderr and unit, for `result.json`."""
     layers = names(slab)
-    out: dict[str, Any] = {name: _fraction(found.tallies[name], found.photons) for name in FRACTIONS}
-    out["specular"] = _leaf(found.tallies["specular"], "")
+    out: dict[str, Any] = {name: _leaf(found.tallies[name], "") for name in FRACTIONS}
+    if np.any(np.asarray(slab.mu_s) > 0):
+        out |= {name: _fraction(found.tallies[name], found.photons) for name in SAMPLED}
     absorbed, dark = found.tallies["absorbed"], np.asarray(slab.mu_a) > 0
     absorptions = [
         _fraction(absorbed, found.photons, i) if dark[i] else _leaf(absorbed, "", i) for i in range(len(dark))
@@ -148,7 +150,7 @@ def _plain(leaf: Mapping) -> str:
     """Value and error to two digits of the error."""
     value, error = leaf["value"], leaf["stderr"]
     if "below" in leaf:
-        return f"0 (below {leaf['below']:.2g}, 95 %)"
+        return f"{value:.3g} (below {leaf['below']:.2g}, 95 %)"
     if not error > 0:
         return f"{value:.6g} (exact)"
     digits = max(int(np.ceil(-np.log10(error))) + 1, 0)

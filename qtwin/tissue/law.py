@@ -68,7 +68,8 @@ def law(do: Elementary) -> Law:
     def angles(b1):
         """(u, h): uniform on (0, 1) for the deflection, on (-1, 1) for the azimuth over pi, 2^16 values each.
 
-        Means over the angles are then midpoint sums: the error of the mean cosine is below 1e-10/(1 - g).
+        Means over the angles are then midpoint sums: the relative error of 1 - <cosine> is below 1e-10/(1 - |g|)^2,
+        which is 1e-6 at 0.99 and 1e-4 at 0.999.
         """
         return (real(b1 >> word(16)) + half) * coarse, real(b1 & low) * wide - edge
 

@@ -113,21 +113,27 @@ class Isotropic(AbstractLight):
         if float(self.depth) >= total:
             given = f"got {show(float(self.depth), 'm')}, accepted is less than the thickness {show(total, 'm')}"
             raise FieldError("depth", given)
+        here, n = self._layer(slab), np.concatenate([[1.0], np.asarray(slab.n), [1.0]])
+        clear = float(slab.mu_a[here]) == float(slab.mu_s[here]) == 0
+        if clear and n[here + 1] > min(n[here], n[here + 2]):
+            raise FieldError("depth", "got a point in a clear layer that keeps light for ever, accepted is in another")
+
+    def _layer(self, slab) -> int:
+        return int(np.searchsorted(np.cumsum(np.asarray(slab.thickness)), float(self.depth), side="right"))
 
     def starts(self, slab, rng, numbers):
         count, depth = len(numbers), float(self.depth)
         cosine = 2 * rng.random(count) - 1
         u = _around(rng, count, cosine, np.sqrt(1 - cosine**2))
         position = np.broadcast_to([0.0, 0.0, depth], (count, 3))
-        layer = int(np.searchsorted(np.cumsum(np.asarray(slab.thickness)), depth, side="right"))
-        return Starts(position, u, np.ones(count), np.full(count, layer))
+        return Starts(position, u, np.ones(count), np.full(count, self._layer(slab)))
 
 
 class Rays(AbstractLight):
-    """Rays that arrive from an optical stage: photon i takes ray i, and the list is begun anew when it ends.
+    """Rays that arrive from an optical stage; photons take them in proportion to their weights, evenly in every block.
 
     ``place`` [n, 2] m where they meet the surface; ``direction`` [n, 3] in air, z > 0 into the tissue, normalised here;
-    ``weight`` [n] from 0 to 1.
+    ``weight`` [n], only their ratios matter: fractions are of the light that arrives.
     """
 
     place: Any = eqx.field(metadata={"doc": "where the rays meet the surface, m"})
@@ -147,12 +153,14 @@ class Rays(AbstractLight):
             raise FieldError("direction", "got a ray that does not go down, accepted is a third component above 0")
         object.__setattr__(self, "direction", self.direction / norm)
         weight = np.asarray(self.weight, float)
-        if weight.ndim > 1 or weight.size not in (1, len(self.place)) or not np.all((weight >= 0) & (weight <= 1)):
-            raise FieldError("weight", "got something else than numbers from 0 to 1, one or one per ray")
+        fit = weight.ndim <= 1 and weight.size in (1, len(self.place)) and bool(np.all(np.isfinite(weight)))
+        if not fit or np.any(weight < 0) or not np.any(weight > 0):
+            raise FieldError("weight", "got something else than numbers from 0 up, not all 0, one or one per ray")
         object.__setattr__(self, "weight", np.broadcast_to(weight.ravel(), (len(self.place),)))
 
     def starts(self, slab, rng, numbers):
-        mine = np.asarray(numbers, np.int64) % len(self.place)
+        heap = np.cumsum(self.weight)
+        even = (np.arange(len(numbers)) + rng.random()) / len(numbers)  # one random number shifts the whole comb
+        mine = np.minimum(np.searchsorted(heap, even * heap[-1], side="right"), np.flatnonzero(self.weight)[-1])
         x, y = self.place[mine].T
-        start = entering(slab, x, y, self.direction[mine])
-        return start._replace(weight=start.weight * self.weight[mine])
+        return entering(slab, x, y, self.direction[mine])

@@ -172,7 +172,7 @@ def _event(state: _Flight, medium: Medium, words, grid: Grid | None, object_laye
 
     absorbed = jnp.sum(jnp.asarray(medium.mu_a)[:, None] * length, axis=0)
     played = jnp.round(jnp.log(jnp.maximum(p.boost, 1)) / CONSOLATION)
-    faint = scatters & roulette & (absorbed > FAINT + played * CONSOLATION)
+    faint = (scatters | reflects) & roulette & (absorbed > FAINT + played * CONSOLATION)
     lots, _ = LAW.draw(*words, state.photon, state.event, ROULETTE)
     dies = faint & (LAW.uniform(lots) * ROULETTE_ODDS > 1)
     boost = jnp.where(faint, jnp.where(dies, 0, p.boost * ROULETTE_ODDS), p.boost)

@@ -21,6 +21,8 @@ from qtwin.tissue.swarm_tallies import count, counters, means, neighbourhood, re
 LANES = 192
 POOL = 512  # rows of photons that wait to be counted
 CALL = 1 << 20  # photons between two looks at the keyboard
+AIMED = 1 << 16  # the same where every photon has a start of its own, of START bytes with all copies
+START = 256
 # rows of the swarm's state: flight, medium, what was gathered since the lane entered its layer, and the kept point
 (_Z, _UX, _UY, _UZ, _TOP, _BOTTOM, _MU_A, _MU_S, _G, _ABSORBED, _LIMIT, _BOOST, _TOTAL) = range(13)
 (_LENGTH, _COUNT, _SCORE, _DX, _DY) = range(13, 18)
@@ -254,16 +256,7 @@ def _walk(
                 continue
             here, row = layer[i], table[slot[i]]
             done, beyond = False, here
-            if state == _FAINT:
-                if absorbing is not None:
-                    _absorb(i, here, real, tallied)
-                event = np.uint32(word[_EVENT * LANES + i] - np.uint32(1))
-                lots, _ = _draw(k0, k1, word[_PHOTON * LANES + i], event, ROULETTE)
-                done = _uniform(lots) * _ODDS > _ONE
-                real[_BOOST * LANES + i] *= _ZERO if done else _ODDS
-                real[_WEIGHT * LANES + i] *= _ZERO if done else _ODDS
-                real[_LIMIT * LANES + i] += _LATER
-            else:
+            if state == _HIT:
                 uz = real[_UZ * LANES + i]
                 down = uz > _ZERO
                 beyond = here + 1 if down else here - 1
@@ -273,15 +266,27 @@ def _walk(
                     if _uniform(word[_LUCK * LANES + i]) < mirror:
                         real[_UZ * LANES + i] = -uz
                         row[_STRAYED] = _ONE
-                        continue
-                    bend = n_here / n_beyond
-                    real[_UX * LANES + i] *= bend
-                    real[_UY * LANES + i] *= bend
-                    real[_UZ * LANES + i] = out if down else -out
-                if absorbing is not None:
-                    _absorb(i, here, real, tallied)
+                        if not real[_ABSORBED * LANES + i] > real[_LIMIT * LANES + i]:
+                            continue
+                        state = _FAINT
+                    else:
+                        bend = n_here / n_beyond
+                        real[_UX * LANES + i] *= bend
+                        real[_UY * LANES + i] *= bend
+                        real[_UZ * LANES + i] = out if down else -out
+            if absorbing is not None:
+                _absorb(i, here, real, tallied)
+            if state == _FAINT:
+                event = np.uint32(word[_EVENT * LANES + i] - np.uint32(1))
+                lots, _ = _draw(k0, k1, word[_PHOTON * LANES + i], event, ROULETTE)
+                done = _uniform(lots) * _ODDS > _ONE
+                real[_BOOST * LANES + i] *= _ZERO if done else _ODDS
+                real[_WEIGHT * LANES + i] *= _ZERO if done else _ODDS
+                real[_LIMIT * LANES + i] += _LATER
+            else:
                 done = beyond < 0 or beyond >= layers
                 if done:
+                    down = beyond > here
                     row[_TRANSMITTED] = _ONE if down else _ZERO
                     row[_DIRECTION] = real[_UX * LANES + i]
                     row[_DIRECTION + 1] = real[_UY * LANES + i]
@@ -350,11 +355,11 @@ def carry(medium, words, photons, start, grid, skip, roulette, table, rays, *, o
             list(pool.map(part, bounds))
 
 
-def memory(layers: int, bins, threads: int) -> int:
+def memory(layers: int, bins, threads: int, aimed: bool = False) -> int:
     """Bytes that `tally` holds."""
     row = 4 * pack_size(layers, 0, point=True)
     cells = 2 * (bins.rings + bins.times + bins.angles) + layers * bins.depths + 3 * layers * (4 + layers)
-    return threads * (LANES + POOL) * row + 8 * (threads + 64) * cells
+    return threads * ((LANES + POOL) * row + aimed * AIMED * START) + 8 * (threads + 64) * cells
 
 
 def tally(
@@ -400,8 +405,9 @@ def _blocks(medium, words, photons, blocks, keep, use, make, threads, rays=None)
 
     def block(b):
         table, found = np.empty(shape, np.float32), make()
-        for first in range(b * photons, (b + 1) * photons, CALL):
-            some = np.arange(first, min(first + CALL, (b + 1) * photons), dtype=np.uint32)
+        size = CALL if rays is None else AIMED
+        for first in range(b * photons, (b + 1) * photons, size):
+            some = np.arange(first, min(first + size, (b + 1) * photons), dtype=np.uint32)
             aimed = None if rays is None else rays(some)
             if aimed is not None:
                 found.sides[4] += np.sum(1 - aimed[:, 6], dtype=float)

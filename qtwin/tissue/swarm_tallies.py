@@ -157,13 +157,14 @@ class Neighbourhood(NamedTuple):
     losses: np.ndarray  # [L, V] float32
     scratch: np.ndarray  # [6, V] float32: two logarithms, sums of some photons
     same_likelihood: bool  # 1 for all
-    same_loss: bool
+    same_loss: bool  # and the likelihoods differ
 
 
 def neighbourhood(by_length, by_scattering, losses) -> Neighbourhood:
     """Zeros of the right shapes."""
     values = losses.shape[1]
-    alike = (not by_length.any() and not by_scattering.any(), bool(np.all(losses == losses[:, :1])))
+    same_likelihood = not by_length.any() and not by_scattering.any()
+    alike = (same_likelihood, not same_likelihood and bool(np.all(losses == losses[:, :1])))
     zeros = (np.zeros((4, values)), np.zeros((6, values), np.float32))
     return Neighbourhood(zeros[0], by_length, by_scattering, losses, zeros[1], *alike)
 

@@ -132,11 +132,11 @@ def _rays(slab: Slab, light: AbstractLight, key) -> Callable[[np.ndarray], np.nd
     return aimed
 
 
-def fits(slab: Slab, photons: int, bins: Bins, memory_limit: float) -> int:
+def fits(slab: Slab, photons: int, bins: Bins, memory_limit: float, aimed: bool = False) -> int:
     """Photons of one block of `transport` on a processor. Raises UserError for more than memory or counter hold."""
     from qtwin.tissue import swarm
 
-    need, per_block = swarm.memory(slab.mu_a.shape[0], bins, cores()), max(-(-photons // BLOCKS), 256)
+    need, per_block = swarm.memory(slab.mu_a.shape[0], bins, cores(), aimed), max(-(-photons // BLOCKS), 256)
     if need > memory_limit:
         raise UserError(f"memory_limit: got {memory_limit / 2**20:.3g} MiB, this walk needs {need / 2**20:.3g} MiB")
     if BLOCKS * per_block >= 2**32:
@@ -155,7 +155,7 @@ def _counted(slab: Slab, photons: int, key, memory_limit: float, bins: Bins, ape
         return each_pass(slab, photons, key, memory_limit, lambda w, t: _gather(w, t, bins, jnp.asarray(aperture)))
     from qtwin.tissue import swarm  # here: numba is needed only where a processor carries
 
-    per_block = fits(slab, photons, bins, memory_limit)
+    per_block = fits(slab, photons, bins, memory_limit, not isinstance(light, Pencil))
     layers = jax.tree.map(jax.lax.stop_gradient, slab.whole())
     given = (medium_of(layers._replace(object=0)), words(key), per_block, BLOCKS)
     rays = None if isinstance(light, Pencil) else _rays(slab, light, key)
@@ -264,6 +264,9 @@ def neighbours(
         accepted = "mu_a, mu_s, thickness (by g only the first derivative is exact)"
         raise UserError(f"{field}: cannot be reweighted, accepted are {accepted}")
     shape = jnp.shape(getattr(slab, field))
+    least = 0 if field == "mu_a" else np.finfo(np.float32).tiny
+    if not np.all(np.isfinite(values)) or np.min(values) < least:
+        raise UserError(f"{field}: got {np.min(values):.4g}, accepted is {'0 or' if least == 0 else ''} greater than 0")
     many = jnp.broadcast_to(jnp.asarray(values, float)[:, None], (len(values), *shape))
     slabs = jax.vmap(lambda v: eqx.tree_at(lambda s: getattr(s, field), slab, v))(many)
 
@@ -281,6 +284,7 @@ def neighbours(
     up, through, mean, square = np.moveaxis(found, 1, 0)
     up, through = up * entrance, straight + through * entrance
     effective = total * mean.mean(axis=0) ** 2 / square.mean(axis=0)
+    effective = np.where(np.isfinite(effective), effective, 0)
     poor = int(np.argmin(effective))
     if effective[poor] < fewest * total:
         low = f"{effective[poor]:.0f} of {total} photons are effective there, accepted is at least {fewest:g} of them"

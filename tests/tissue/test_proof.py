@@ -46,6 +46,7 @@ def test_the_comparison_can_fail(proof):
     both, photons = proof.walked(made, (row["UR1"], row["UT1"]), 0.004, jax.random.key(1))
     assert not proof.compare(both[1], row["UT1"], photons)[1]
     assert not proof.compare(both[0]._replace(value=1e-9, stderr=0.0), 1e-8, 10**9)[1]
+    assert not proof.compare(both[0], 1e-8, photons)[1]
 
 
 def test_the_oracle_gives_the_values_of_the_table(proof):

@@ -279,7 +279,18 @@ def test_a_neighbour_is_what_its_own_walk_says(field, other):
     assert 0.5 * 300_000 < read.effective[0] <= 1.001 * 301_000
 
 
+@pytest.mark.parametrize(("field", "value"), [("mu_a", 1e3), ("mu_s", 9e3), ("thickness", 2e-4)])
+def test_the_same_slab_twice_is_itself(field, value):
+    read = neighbours(plain(), field, [value, value * (1 + 1e-9), value], key=jax.random.key(18), photons=20_000)
+    walked = transport(plain(), key=jax.random.key(18), photons=20_000, derivatives=False, fluence=False).tallies
+    for name in ("reflectance", "transmittance"):
+        np.testing.assert_allclose(getattr(read, name).value, walked[name].value, rtol=1e-5)
+
+
 def test_what_reweighting_cannot_do_is_refused():
+    for values in ([0, 1e-6], [-1], [np.nan]):
+        with pytest.raises(UserError, match=r"mu_s: got .* accepted is .*greater than 0"):
+            neighbours(plain(), "mu_s", values, key=jax.random.key(12), photons=1000)
     with pytest.raises(UserError, match=r"mu_s: 3e\+04 is too far .* at least 0.1 of them; walk it anew"):
         neighbours(plain(), "mu_s", [9e3, 3e4], key=jax.random.key(12), photons=20_000)
     with pytest.raises(UserError, match="g: cannot be reweighted, accepted are mu_a, mu_s, thickness"):
