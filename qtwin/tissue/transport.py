@@ -133,10 +133,14 @@ def _rays(slab: Slab, light: AbstractLight, key) -> Callable[[np.ndarray], np.nd
 
 
 def fits(slab: Slab, photons: int, bins: Bins, memory_limit: float, aimed: bool = False) -> int:
-    """Photons of one block of `transport` on a processor. Raises UserError for more than memory or counter hold."""
-    from qtwin.tissue import swarm
+    """Photons of one block of `transport`. Raises UserError for more than memory or counter hold."""
+    count, per_block, need = slab.mu_a.shape[0], max(-(-photons // BLOCKS), 256), 0
+    if jax.default_backend() == "cpu":
+        from qtwin.tissue import swarm  # here: numba is needed only where a processor carries
 
-    need, per_block = swarm.memory(slab.mu_a.shape[0], bins, cores(), aimed), max(-(-photons // BLOCKS), 256)
+        need = swarm.memory(count, bins, cores(), aimed)
+    else:
+        _size(count, memory_limit)
     if need > memory_limit:
         raise UserError(f"memory_limit: got {memory_limit / 2**20:.3g} MiB, this walk needs {need / 2**20:.3g} MiB")
     if BLOCKS * per_block >= 2**32:
@@ -266,7 +270,8 @@ def neighbours(
     shape = jnp.shape(getattr(slab, field))
     least = 0 if field == "mu_a" else np.finfo(np.float32).tiny
     if not np.all(np.isfinite(values)) or np.min(values) < least:
-        raise UserError(f"{field}: got {np.min(values):.4g}, accepted is {'0 or' if least == 0 else ''} greater than 0")
+        accepted = "0 or greater" if least == 0 else "greater than 0"
+        raise UserError(f"{field}: got {np.min(values):.4g}, accepted is {accepted}")
     many = jnp.broadcast_to(jnp.asarray(values, float)[:, None], (len(values), *shape))
     slabs = jax.vmap(lambda v: eqx.tree_at(lambda s: getattr(s, field), slab, v))(many)
 

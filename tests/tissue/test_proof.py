@@ -135,7 +135,11 @@ def test_light_by_angle_against_the_exact_table(proof, reference_data):
     table = np.loadtxt(reference_data.parent / "reference" / "slab_angular.csv", delimiter=",", skiprows=2)
     bins = Bins(radius=jnp.asarray(1e-3), time=jnp.asarray(1e-11), angles=18)
     slab = Slab(**proof.FIRST_SLAB)
-    found = transport(slab, key=jax.random.key(22), photons=2_000_000, bins=bins, derivatives=False).tallies
+    given = {"key": jax.random.key(22), "photons": 2_000_000, "bins": bins, "derivatives": False}
+    found = transport(slab, numerical_aperture=0.5, **given).tallies
+    solid = -2 * np.pi * np.diff(np.cos(np.linspace(0, np.pi / 2, 19)))
+    within = np.sum((found["angle_transmitted"].value * solid)[:6])  # 30 degrees, the aperture of 0.5
+    assert found["accepted"].value - found["ballistic"].value == pytest.approx(within, rel=1e-4)
     fine = np.linspace(0, np.pi / 2, 18 * 200 + 1)
     middle = (fine[1:] + fine[:-1]) / 2
     for name, column in (("angle_reflected", 1), ("angle_transmitted", 2)):
