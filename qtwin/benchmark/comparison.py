@@ -233,7 +233,7 @@ class Comparison:
                 f"{_pm(f['snr']):>16}{_pm(f['cnr']):>18}{_pm(f['ssim']):>18}"
             )
         matched = "incident on the sample" if self.settings.match == "incident" else "detected"
-        head = f"{'quantum arm':<30}{'against':<30}{'advantage':>17}{'95 % interval':>18}{'expected':>18}  verdict"
+        head = f"{'quantum arm':<30}{'against':<30}{'advantage':>17}{'95 % interval':>18}{'expected':>22}  verdict"
         lines += ["", f"advantage = photons {matched} that coherent light needs over those that the quantum arm needs,"]
         lines += ["for equal variance of the transmission per superpixel at equal mean image", head]
         lines += ["-" * (len(head) + 20)]
@@ -241,7 +241,7 @@ class Comparison:
             i = v.interval
             lines.append(
                 f"{v.arm:<30}{v.opponent:<30}{_pm(figure(i.value, i.stderr)):>17}"
-                f"{i.ends('..'):>18}{_pm(figure(v.expected, v.expected_stderr)):>18}  {v.verdict}"
+                f"{i.ends('..'):>18}{_pm(figure(v.expected, v.expected_stderr)):>22}  {v.verdict}"
             )
         if any(v.verdict == INCOMPARABLE for v in self.versus):
             lines += [
