@@ -13,7 +13,9 @@ from qtwin.core.elementary import Elementary
 
 # products and sums may be fused and divisions turned; infinities and NaN keep their meaning
 FAST: dict[str, Any] = {"fastmath": {"contract", "arcp", "nsz"}, "error_model": "numpy", "nogil": True}
-_compile = njit(**FAST, forceinline=True)  # of the functions of a law: one loop body
+# within other compiled code only: numba need not prepare calls from Python, a third of its time
+INNER: dict[str, Any] = FAST | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_compile = njit(**INNER, forceinline=True)  # of the functions of a law: one loop body
 _single = np.float32
 
 # numba types a real literal as float64 and promotes 32-bit integers to 64: every constant is made narrow
@@ -48,6 +50,17 @@ def _from_bits(context, x):
         return builder.bitcast(args[0], target.get_value_type(types.float32))
 
     return types.float32(types.uint32), code
+
+
+@_intrinsic
+def widest(context: Any) -> Any:
+    """Ask for the widest vectors that the processor has in the function that calls this (LLVM's default is half)."""
+
+    def code(target, builder, signature, args):
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')  # llvmlite knows no text attributes
+        return target.get_dummy_value()
+
+    return types.none(), code
 
 
 @_intrinsic

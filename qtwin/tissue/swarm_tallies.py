@@ -5,12 +5,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from qtwin.core.compiled import FAST, exp, sqrt
+from qtwin.core.compiled import INNER, exp, sqrt, where, widest
 from qtwin.tissue.tallies import LIGHT_SPEED, Bins, Moments, Sums
 
 SOME = 64  # photons
 FINE = 4096  # cells of sine in which an exit angle is looked up
 _ZERO, _ONE = np.float32(0), np.float32(1)
+WIDTH = 16  # sums of some photons, added up together
+_WEIGHT, _LATE, _RING, _SINE2, _BEFORE, _LOST, _ANGLE, _TRACK, _BELOW, _WITHIN, _SUMS = (SOME * i for i in range(11))
+SIDES = (0, 1, 2, 3, 5)  # of `Counters.sides`
 
 
 class Counters(NamedTuple):
@@ -29,7 +32,7 @@ class Counters(NamedTuple):
     guess: np.ndarray  # [FINE + 1]: bin of the lower end of each cell
     per_step: Any  # float32, 1/m
     aperture: Any  # float32, squared sine
-    scratch: np.ndarray  # [9 SOME] float32
+    scratch: np.ndarray  # float32, what is known of some photons
     every: Any  # float32, 1: straight light is counted like all other
 
 
@@ -53,7 +56,7 @@ def counters(mu_a, n, bins: Bins, numerical_aperture: float, points: bool, deriv
         np.minimum(guess, bins.angles - 1).astype(np.uint16),
         single(1 / step),
         single(numerical_aperture**2),
-        np.empty(9 * SOME, single),
+        np.zeros(_SUMS + 6 * WIDTH, single),
         single(every),
     )
 
@@ -68,84 +71,103 @@ def means(c: Counters, photons: int) -> tuple[Sums, Moments]:
     return Sums(*(a / photons for a in sums)), Moments(*(a / photons for a in found))
 
 
-@njit(**FAST, forceinline=True)
-def _hat(place, weight, cells):
+@njit(**INNER, forceinline=True)
+def _hat(place, weight, cells, side):
     """Share ``weight`` between the two nodes next to ``place``."""
     low = np.uint32(place)
     part = weight * (place - np.float32(low))
-    cells[low] += weight - part
-    cells[low + 1] += part
+    cells[side, low] += weight - part
+    cells[side, low + 1] += part
 
 
-@njit(**FAST)
-def count(table, rows, number, head, at, point, c):
-    """Add the photons in the first ``number`` of ``rows``; layers from column ``head`` on, a kept point from ``at`` on.
+@njit(**INNER)
+def count(table, number, head, at, point, c):
+    """Add the first ``number`` photons; layers from column ``head`` on, a kept point from ``at`` on.
 
     Some photons at a time: what is read, then what is computed (vector code), then what is added.
     """
+    widest()
     layers, depths = c.depth.shape
     scratch = c.scratch  # rows of SOME numbers, see `qtwin.tissue.swarm`
-    up = down = inside = gone = straight = np.float64(0)
     furthest, latest = np.float32(c.ring.shape[1] - 2), np.float32(c.late.shape[1] - 2)
     for first in range(0, number, SOME):
         some = min(SOME, number - first)
         for j in range(some):
-            row = table[rows[first + j]]
-            absorbed, late, x, y, before = _ZERO, _ZERO, _ZERO, _ZERO, _ZERO
+            n = first + j
+            absorbed, late, x, y, before = _ZERO, _ZERO, _ZERO, _ZERO, table[n, 3]
             for k in range(layers):
-                absorbed += c.media[0, k] * row[head + k]
-                late += c.media[1, k] * row[head + k]
-                x += row[head + 3 * layers + 2 * k]
-                y += row[head + 3 * layers + 2 * k + 1]
+                absorbed += c.media[0, k] * table[n, head + k]
+                late += c.media[1, k] * table[n, head + k]
+                x += table[n, head + 3 * layers + 2 * k]
+                y += table[n, head + 3 * layers + 2 * k + 1]
+            if point is not None:
+                before = _ZERO
+                for k in range(layers):
+                    before += c.media[0, k] * table[n, at + 4 + k]
+                scratch[_TRACK + j] = table[n, at] * table[n, at + 3]
+            scratch[_WEIGHT + j], scratch[_LATE + j], scratch[_RING + j] = absorbed, late, x * x + y * y
+            scratch[_SINE2 + j] = table[n, 5] * table[n, 5] + table[n, 6] * table[n, 6]
+            scratch[_LOST + j], scratch[_ANGLE + j], scratch[_BELOW + j] = table[n, 2], table[n, 1], table[n, 0]
+            scratch[_BEFORE + j] = before
+        for j in range(some, SOME):
+            scratch[_LOST + j] = scratch[_BEFORE + j] = _ZERO
+        for i in range(6 * WIDTH):
+            scratch[_SUMS + i] = _ZERO
+        for q in range(0, SOME, WIDTH):
+            for i in range(WIDTH):
+                j = q + i
+                left, strayed = scratch[_LOST + j] * exp(-scratch[_WEIGHT + j]), scratch[_ANGLE + j]
+                below, sine2 = scratch[_BELOW + j], scratch[_SINE2 + j]
+                lost = where(j < some, _ONE, _ZERO) - left
+                w = left * where(strayed > c.every, strayed, c.every)
+                down = w * below
+                inside = where(sine2 <= c.aperture, down, _ZERO)
+                scratch[_WEIGHT + j], scratch[_LOST + j], scratch[_WITHIN + j] = w, lost, inside
+                scratch[_LATE + j] = where(scratch[_LATE + j] < latest, scratch[_LATE + j], latest)
+                place = sqrt(scratch[_RING + j]) * c.per_step
+                scratch[_RING + j] = where(place < furthest, place, furthest)
+                scratch[_ANGLE + j] = sqrt(where(sine2 < _ONE, sine2, _ONE)) * np.float32(FINE)
+                scratch[_SUMS + i] += w - down
+                scratch[_SUMS + WIDTH + i] += down
+                scratch[_SUMS + 2 * WIDTH + i] += inside
+                scratch[_SUMS + 3 * WIDTH + i] += lost
+                scratch[_SUMS + 4 * WIDTH + i] += left * (_ONE - strayed) * below
                 if point is not None:
-                    before += c.media[0, k] * row[at + 4 + k]
-            scratch[j], scratch[SOME + j], scratch[2 * SOME + j] = absorbed, late, x * x + y * y
-            scratch[3 * SOME + j] = row[5] * row[5] + row[6] * row[6]
-            scratch[5 * SOME + j], scratch[6 * SOME + j] = row[2], row[1]
-            if point is not None:
-                scratch[4 * SOME + j], scratch[7 * SOME + j] = before, row[at] * row[at + 3]
+                    scratch[_TRACK + j] *= exp(-scratch[_BEFORE + j])
+                else:  # absorbed in the last layer since the photon was last counted
+                    seen = scratch[_BEFORE + j] - left
+                    scratch[_SUMS + 5 * WIDTH + i] += seen
+                    scratch[_BEFORE + j] = seen * below
+        for k in range(5):
+            for i in range(WIDTH):
+                c.sides[SIDES[k]] += scratch[_SUMS + k * WIDTH + i]
+        if point is None:
+            for i in range(WIDTH):
+                c.absorbed[0] += scratch[_SUMS + 5 * WIDTH + i]
+            for j in range(some if layers > 1 else 0):
+                c.absorbed[0] -= scratch[_BEFORE + j]
+                c.absorbed[layers - 1] += scratch[_BEFORE + j]
         for j in range(some):
-            left, strayed = scratch[5 * SOME + j] * exp(-scratch[j]), scratch[6 * SOME + j]
-            scratch[j], scratch[5 * SOME + j] = left * max(strayed, c.every), _ONE - left
-            scratch[8 * SOME + j] = left * (_ONE - strayed)
-            scratch[SOME + j] = min(scratch[SOME + j], latest)
-            scratch[2 * SOME + j] = min(sqrt(scratch[2 * SOME + j]) * c.per_step, furthest)
-            scratch[6 * SOME + j] = sqrt(min(scratch[3 * SOME + j], _ONE)) * np.float32(FINE)
-            if point is not None:
-                scratch[7 * SOME + j] *= exp(-scratch[4 * SOME + j])
-        for j in range(some):
-            row = table[rows[first + j]]
-            w, sine2, lost, track = scratch[j], scratch[3 * SOME + j], scratch[5 * SOME + j], scratch[7 * SOME + j]
-            side = np.uint32(row[0])
-            below = w if side == 1 else _ZERO
-            within = below if sine2 <= c.aperture else _ZERO
-            up += w - below
-            down += below
-            inside += within
-            gone += lost
-            straight += scratch[8 * SOME + j] if side == 1 else _ZERO
-            _hat(scratch[2 * SOME + j], w, c.ring[side])
-            _hat(scratch[SOME + j], w, c.late[side])
-            angle = c.guess[np.uint32(scratch[6 * SOME + j])]
-            while angle < c.turned.shape[1] - 1 and sine2 >= c.edges[angle + 1]:
+            n = first + j
+            w, side = scratch[_WEIGHT + j], np.uint32(scratch[_BELOW + j])
+            _hat(scratch[_RING + j], w, c.ring, side)
+            _hat(scratch[_LATE + j], w, c.late, side)
+            angle = c.guess[np.uint32(scratch[_ANGLE + j])]
+            while angle < c.turned.shape[1] - 1 and scratch[_SINE2 + j] >= c.edges[angle + 1]:
                 angle += 1
             c.turned[side, angle] += w
             if point is not None:
-                here = np.uint32(row[at + 1])
-                c.depth[here, min(np.uint32(row[at + 2] * np.float32(depths)), np.uint32(depths - 1))] += track
+                here, track = np.uint32(table[n, at + 1]), scratch[_TRACK + j]
+                c.depth[here, min(np.uint32(table[n, at + 2] * np.float32(depths)), np.uint32(depths - 1))] += track
                 if len(c.gathered):
+                    within, lost = scratch[_WITHIN + j], scratch[_LOST + j]
                     for k in range(3 * layers):
-                        c.gathered[side, k] += w * row[head + k]
-                        c.gathered[2, k] += within * row[head + k]
-                        c.gathered[3, k] += lost * row[head + k]
-                        c.gathered[4 + here, k] += track * row[at + 4 + k]
+                        c.gathered[side, k] += w * table[n, head + k]
+                        c.gathered[2, k] += within * table[n, head + k]
+                        c.gathered[3, k] += lost * table[n, head + k]
+                        c.gathered[4 + here, k] += track * table[n, at + 4 + k]
                     for k in range(layers):
-                        c.left[k] += (_ONE - lost) * row[head + k]
-    c.sides[0] += up
-    c.sides[1] += down
-    c.sides[2] += inside
-    c.sides[3] += gone
-    c.sides[5] += straight
+                        c.left[k] += (_ONE - lost) * table[n, head + k]
 
 
 class Neighbourhood(NamedTuple):
@@ -169,21 +191,21 @@ def neighbourhood(by_length, by_scattering, losses) -> Neighbourhood:
     return Neighbourhood(zeros[0], by_length, by_scattering, losses, zeros[1], *alike)
 
 
-@njit(**FAST)
-def reweigh(table, rows, number, head, at, point, c):
-    """Add the photons in the first ``number`` of ``rows``, as they weigh in every neighbouring slab.
+@njit(**INNER)
+def reweigh(table, number, head, at, point, c):
+    """Add the first ``number`` photons, as they weigh in every neighbouring slab.
 
     One exponential for each suffices where likelihoods are all 1 (absorption), or all lose the same (scattering).
     """
+    widest()
     layers, values = c.losses.shape
     likely, left, like, square = c.scratch[0], c.scratch[1], c.scratch[4], c.scratch[5]
     c.scratch[2:, :] = _ZERO
     for j in range(number):
-        row = table[rows[j]]
-        sides = c.scratch[2 + np.uint32(row[0])]
-        strayed = row[2] * row[1]
+        side = 2 + np.uint32(table[j, 0])
+        strayed = table[j, 2] * table[j, 1]
         for k in range(layers):
-            length, scatterings = row[head + k], row[head + layers + k]
+            length, scatterings = table[j, head + k], table[j, head + layers + k]
             for v in range(0 if c.same_likelihood else values):
                 before = likely[v] if k > 0 else _ZERO
                 likely[v] = before + length * c.by_length[k, v] + scatterings * c.by_scattering[k, v]
@@ -192,20 +214,20 @@ def reweigh(table, rows, number, head, at, point, c):
                 left[v] = before + length * c.losses[k, v]
         if c.same_likelihood:
             for v in range(values):
-                sides[v] += strayed * exp(left[v])
+                c.scratch[side, v] += strayed * exp(left[v])
         elif c.same_loss:
             strayed *= exp(left[0])
             for v in range(values):
                 w = exp(likely[v])
                 like[v] += w
                 square[v] += w * w
-                sides[v] += strayed * w
+                c.scratch[side, v] += strayed * w
         else:
             for v in range(values):
                 w = exp(likely[v])
                 like[v] += w
                 square[v] += w * w
-                sides[v] += strayed * exp(likely[v] + left[v])
+                c.scratch[side, v] += strayed * exp(likely[v] + left[v])
     for v in range(values):
         if c.same_likelihood:
             like[v], square[v] = np.float32(number), np.float32(number)
