@@ -12,6 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.polynomial import chebyshev
 
 from qtwin.core.errors import UserError
 from qtwin.core.random import stream, words
@@ -28,6 +29,7 @@ PASS = 65536  # photons in memory at once, unless the limit is lower
 WORK = 8  # copies of a pass that its evaluation holds in float64, as measured
 LIMIT = 2**31  # bytes, where nothing else is said
 ROWS = 2048  # photons weighed together for many slabs
+NODES = 16  # values at which paths are weighed where many are asked for
 FEWEST = 0.1  # effective part of the photons below which a neighbouring slab is refused
 
 
@@ -249,6 +251,29 @@ def _neighbour(logs, walked, table):
     return jnp.sum(sums, axis=1) / n
 
 
+def _weighed(slab: Slab, logs, seed, photons: int, memory_limit: float):
+    """Reflected, transmitted, mean and mean square of the likelihood, [blocks, 4, values]; photons walked."""
+    walked = jax.tree.map(jax.lax.stop_gradient, slab.whole())
+    if jax.default_backend() != "cpu":
+        return each_pass(slab, photons, seed, memory_limit, lambda w, t: _neighbour(logs, w, t))
+    from qtwin.tissue import swarm  # here: numba is needed only where a processor carries
+
+    per_block = fits(slab, photons, default_bins(slab), memory_limit)
+    given = (medium_of(walked._replace(object=0)), words(seed), per_block, BLOCKS)
+    return swarm.sweep(*given, *(a.T for a in logs), cores()), BLOCKS * per_block
+
+
+def _between(found, places):
+    """Results at ``places`` in [-1, 1] from those at the Chebyshev points, [..., NODES]; None without convergence.
+
+    The last two coefficients tell (Trefethen, Approximation Theory and Approximation Practice, ch. 8).
+    """
+    at = chebyshev.chebvander(chebyshev.chebpts1(NODES), NODES - 1)
+    terms = found @ (at * np.where(np.arange(NODES) == 0, 1, 2) / NODES)
+    tail, size = np.abs(terms[..., -2:]).max(axis=-1), np.abs(terms).max(axis=-1)
+    return terms @ chebyshev.chebvander(places, NODES - 1).T if np.all(tail <= 3e-6 * size) else None
+
+
 def neighbours(
     slab: Slab,
     field: str,
@@ -261,8 +286,10 @@ def neighbours(
 ) -> Neighbours:
     """Reflectance (diffuse) and transmittance of one walk in slabs whose ``field`` (of all layers) takes other values.
 
-    The weights are exact in mu_a, mu_s and thickness. The effective number of photons is (sum w)^2 / sum w^2 of
-    the likelihoods. Raises UserError for other fields, and where less than ``fewest`` of the photons is effective.
+    The weights are exact in mu_a, mu_s and thickness. Of more than 32 values 16 are weighed, and a polynomial leads
+    from those to all where it does so to single precision (else all are weighed). The effective number of photons is
+    (sum w)^2 / sum w^2 of the likelihoods. Raises UserError for other fields, and where less than ``fewest`` of the
+    photons is effective.
     """
     if field not in ("mu_a", "mu_s", "thickness"):
         accepted = "mu_a, mu_s, thickness (by g only the first derivative is exact)"
@@ -272,20 +299,22 @@ def neighbours(
     if not np.all(np.isfinite(values)) or np.min(values) < least:
         accepted = "0 or greater" if least == 0 else "greater than 0"
         raise UserError(f"{field}: got {np.min(values):.4g}, accepted is {accepted}")
-    many = jnp.broadcast_to(jnp.asarray(values, float)[:, None], (len(values), *shape))
-    slabs = jax.vmap(lambda v: eqx.tree_at(lambda s: getattr(s, field), slab, v))(many)
-
+    values = np.asarray(values, float)
     walked, seed = jax.tree.map(jax.lax.stop_gradient, slab.whole()), stream(key, "transport")
-    logs, (entrance, straight) = jax.tree.map(np.asarray, _logarithms(slabs, walked))
-    if jax.default_backend() == "cpu":
-        from qtwin.tissue import swarm
 
-        per_block = fits(slab, photons, default_bins(slab), memory_limit)
-        given = (medium_of(walked._replace(object=0)), words(seed), per_block, BLOCKS)
-        by_length, by_scattering, lost = (a.T for a in logs)
-        found, total = swarm.sweep(*given, by_length, by_scattering, lost, cores()), BLOCKS * per_block
-    else:
-        found, total = each_pass(slab, photons, seed, memory_limit, lambda w, t: _neighbour(logs, w, t))
+    def of(chosen):
+        many = jnp.broadcast_to(jnp.asarray(chosen)[:, None], (len(chosen), *shape))
+        slabs = jax.vmap(lambda v: eqx.tree_at(lambda s: getattr(s, field), slab, v))(many)
+        return jax.tree.map(np.asarray, _logarithms(slabs, walked))
+
+    logs, (entrance, straight) = of(values)
+    found = None
+    if len(values) > 2 * NODES and np.ptp(values) > 0:
+        nodes = values.min() + np.ptp(values) * (chebyshev.chebpts1(NODES) + 1) / 2
+        some, total = _weighed(slab, of(nodes)[0], seed, photons, memory_limit)
+        found = _between(some, 2 * (values - values.min()) / np.ptp(values) - 1)
+    if found is None:
+        found, total = _weighed(slab, logs, seed, photons, memory_limit)
     up, through, mean, square = np.moveaxis(found, 1, 0)
     up, through = up * entrance, straight + through * entrance
     effective = total * mean.mean(axis=0) ** 2 / square.mean(axis=0)

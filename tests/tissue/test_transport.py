@@ -287,6 +287,21 @@ def test_the_same_slab_twice_is_itself(field, value):
         np.testing.assert_allclose(getattr(read, name).value, walked[name].value, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("field", "low", "high"),
+    [("mu_a", 0, 3e3), ("mu_a", 0, 1e6), ("mu_s", 8.5e3, 9.6e3), ("thickness", 1.8e-4, 2.1e-4)],
+)
+def test_many_values_are_read_as_few_are(field, low, high):
+    """More than 32 values go through Chebyshev points, but from 0 to 1e6 /m no polynomial of that degree serves."""
+    many, given = np.linspace(low, high, 41), {"key": jax.random.key(19), "photons": 20_000, "fewest": 0}
+    read, few = neighbours(plain(), field, many, **given), neighbours(plain(), field, many[::4], **given)
+    for name in ("reflectance", "transmittance"):
+        a, b = getattr(read, name), getattr(few, name)
+        np.testing.assert_allclose(a.value[::4], b.value, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(a.stderr[::4], b.stderr, rtol=1e-3, atol=1e-7)
+    np.testing.assert_allclose(read.effective[::4], few.effective, rtol=1e-4)
+
+
 def test_what_reweighting_cannot_do_is_refused():
     for values in ([0, 1e-6], [-1], [np.nan]):
         with pytest.raises(UserError, match=r"mu_s: got .* accepted is .*greater than 0"):
