@@ -17,6 +17,9 @@ from qtwin.job import flat
 from qtwin.report import transport as report
 from qtwin.tissue import Slab
 from qtwin.tissue.lights import AbstractLight, Pencil
+from qtwin.tissue.phase_functions import AbstractPhaseFunction
+from qtwin.tissue.scattering import scattering
+from qtwin.tissue.tabulated import Tabulated
 from qtwin.tissue.tallies import Bins, default_bins
 from qtwin.tissue.transport import fits, transport
 
@@ -32,6 +35,19 @@ def _bins(node, slab: Slab) -> Bins:
     counts = {name: whole(f"bins.{name}", node[name], least, 10000) for name, least in COUNTS.items()}
     values = {name: value if isinstance(value, str) else float(value) for name, value in reach.items()}
     return build({"_target_": "qtwin.tissue.tallies.Bins", **values, **counts}, "bins")
+
+
+def _phase(node) -> AbstractPhaseFunction | None:
+    """The law of scattering of all layers; None is Henyey & Greenstein's with the g of the tissue."""
+    if not node:
+        return None
+    try:
+        law = Tabulated.read(str(node["file"])) if isinstance(node, dict) and "file" in node else build(node, "phase")
+    except FieldError as error:
+        raise error.within("phase") from error
+    if not isinstance(law, AbstractPhaseFunction):
+        raise UserError(f"phase: got {node!r}, expected a law of scattering (phase=mie)")
+    return law
 
 
 def run(cfg: DictConfig, folder: Path) -> float:
@@ -52,6 +68,8 @@ def run(cfg: DictConfig, folder: Path) -> float:
         light.check_in(slab)
     except FieldError as error:
         raise error.within("light") from error
+    phase = _phase(config.get("phase"))
+    shown = scattering(slab, phase)[0]  # with the law's mean cosine
     aperture = config["numerical_aperture"]
     if isinstance(aperture, bool) or not isinstance(aperture, (int, float)) or not 0 < aperture <= 1:
         raise UserError(f"numerical_aperture: got {aperture!r}, accepted is a number greater than 0 and at most 1")
@@ -72,19 +90,20 @@ def run(cfg: DictConfig, folder: Path) -> float:
             key=jax.random.key(seed),
             photons=photons,
             light=light,
+            phase=phase,
             bins=bins,
             numerical_aperture=float(aperture),
             derivatives=config["derivatives"],
             memory_limit=limit,
         )
-        figures, swept = report.figures(slab, found), float(found.tallies["transmittance"].value)
-        write_arrays(folder, report.arrays(slab, found))
+        figures, swept = report.figures(shown, found), float(found.tallies["transmittance"].value)
+        write_arrays(folder, report.arrays(shown, found))
         result = {"figures": figures, "swept": swept, "photons": found.photons, "seed": seed, "versions": versions()}
         result |= {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "wall_seconds": round(time.perf_counter() - start, 3)}
         write_result(folder, result | {"config_hash": config_hash(config), "config": config})
-        images = report.write(folder, slab, light, found, config)
+        images = report.write(folder, shown, light, phase, found, config)
         tracker.figures({name: leaf["value"] for name, leaf in flat(figures)})
         tracker.images(images)
-    print(report.text(slab, found))
+    print(report.text(shown, found))
     print(f"results: {folder}")
     return swept

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from qtwin.core.params import parameters
+from qtwin.core.params import Element, parameters
 from qtwin.core.units import show
 from qtwin.io.results import Array
 from qtwin.report.figures import BLACK, BLUE, GREY, ORANGE, new, printed
 from qtwin.report.page import document, figure, number, provenance, table, write_page
 from qtwin.tissue import Slab
 from qtwin.tissue.lights import AbstractLight
+from qtwin.tissue.phase_functions import AbstractPhaseFunction
 from qtwin.tissue.transport import Measured, Transport
 
 FRACTIONS = {
@@ -37,7 +38,7 @@ CAPTIONS = {
 }
 LIMITS = (
     "Radiative transfer: no speckle, no coherent backscatter, no polarisation.",
-    "Plane layers of infinite width with air outside; scattering by Henyey and Greenstein's law.",
+    "Plane layers of infinite width with air outside.",
     "Curves over radius and time are means under triangles between neighbouring nodes.",
     "Derivatives by the refractive index do not exist; in g a walk gives the value and its first derivative only.",
 )
@@ -200,15 +201,23 @@ def _band(ax, x, m: Measured, scale: float, colour, label):
     ax.fill_between(x, value - 2 * error, value + 2 * error, color=colour, alpha=0.25, linewidth=0)
 
 
-def told(light: AbstractLight) -> str:
+def told(what: str, element: Element) -> str:
     """``Light: Gaussian, waist 500 µm.``"""
-    fields = parameters(light).items()
-    values = "".join(f", {name} {show(float(getattr(light, name)), f.metadata['unit'])}" for name, f in fields)
-    return f"Light: {type(light).__name__}{values}. "
+    fields = parameters(element).items()
+    values = "".join(f", {name} {show(float(getattr(element, name)), f.metadata['unit'])}" for name, f in fields)
+    return f"{what}: {type(element).__name__}{values}. "
 
 
-def write(folder: Path, slab: Slab, light: AbstractLight, found: Transport, config: Mapping) -> list[Path]:
+def write(
+    folder: Path,
+    slab: Slab,
+    light: AbstractLight,
+    phase: AbstractPhaseFunction | None,
+    found: Transport,
+    config: Mapping,
+) -> list[Path]:
     """Figures and `report.html` in ``folder``; returns the PNG paths."""
+    law = told("Scattering in all layers", phase) if phase else "Scattering: Henyey-Greenstein. "
     drawn = {"curves": printed(lambda: _curves(slab, found))}
     fractions = [[escape(words), number(leaf)] for words, leaf in _rows(slab, found)]
     layers = [
@@ -217,7 +226,9 @@ def write(folder: Path, slab: Slab, light: AbstractLight, found: Transport, conf
     ]
     parts = [
         "<h1>Light in tissue</h1>",
-        f"<p>{found.photons:,}".replace(",", "\u202f") + " photons, each followed to its end. " + escape(told(light)),
+        f"<p>{found.photons:,}".replace(",", "\u202f")
+        + " photons, each followed to its end. "
+        + escape(told("Light", light) + law),
         "± one standard error from 32 independent blocks; what has none is exact.</p>",
         "<h2>Where it goes</h2>",
         table(["of the incident light", "fraction"], fractions, "h-"),

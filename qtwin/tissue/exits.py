@@ -10,6 +10,7 @@ from qtwin.core.random import stream, words
 from qtwin.tissue.carry import carry
 from qtwin.tissue.lights import AbstractLight, Pencil, Starts
 from qtwin.tissue.paths import pack_size, unpack
+from qtwin.tissue.scattering import Phase, scattering
 from qtwin.tissue.slab import Slab
 from qtwin.tissue.tallies import LIGHT_SPEED
 from qtwin.tissue.walk import medium_of
@@ -32,13 +33,22 @@ class Exits(NamedTuple):
 
 
 def exits(
-    slab: Slab, *, key, photons: int, light: AbstractLight | None = None, memory_limit: float = LIMIT
+    slab: Slab,
+    *,
+    key,
+    photons: int,
+    light: AbstractLight | None = None,
+    phase: Phase = None,
+    memory_limit: float = LIMIT,
 ) -> tuple[Exits, float]:
     """Carry ``photons`` of ``light`` (None: a pencil beam) through ``slab``: those that leave, straight ones included.
+
+    ``phase``: as in `qtwin.tissue.transport.transport`.
 
     Returns them and the fraction that never entered (specular reflection). Raises UserError for no photons, or for more
     than ``memory_limit`` bytes.
     """
+    slab, laws = scattering(slab, phase)
     layers, light = jax.tree.map(jax.lax.stop_gradient, slab.whole()), Pencil() if light is None else light
     light.check_in(slab)
     count, size = layers.thickness.shape[0], 4 * pack_size(layers.thickness.shape[0], 0) * COPIES
@@ -52,7 +62,7 @@ def exits(
     seed = stream(key, "transport")
     numbers = np.arange(photons, dtype=np.uint32)
     starts = light.starts(slab, np.random.default_rng([int(w) for w in words(stream(seed, "light"))]), numbers)
-    table = carry(medium_of(layers._replace(object=0)), words(seed), numbers, rays=rays_of(starts))
+    table = carry(medium_of(layers._replace(object=0), laws), words(seed), numbers, rays=rays_of(starts))
     paths = unpack(table, count, 0)
     length = np.asarray(paths.length, float)
     weight = np.asarray(paths.boost) * np.exp(-length @ np.asarray(layers.mu_a, float))

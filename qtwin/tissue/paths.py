@@ -29,6 +29,7 @@ class Medium(NamedTuple):
     mu_s: jax.Array  # [M]
     g: jax.Array  # [M]
     n: jax.Array  # [M + 2], the outside included
+    versines: jax.Array | None = None  # [M, N + 1] quantiles of 1 - cos, where scattering is not Henyey-Greenstein's
 
 
 class Point(NamedTuple):
@@ -127,6 +128,14 @@ def _choose(p: Paths, q: Point, state: _Flight, here, step, bits, top, bottom) -
     )
 
 
+def _looked_up(versines, layer, u):
+    """Straight lines between the quantiles of each lane's layer."""
+    place = u * (versines.shape[1] - 1)
+    cell = place.astype(jnp.int32)
+    low, high = versines[layer, cell], versines[layer, cell + 1]
+    return low + (place - cell.astype(u.dtype)) * (high - low)
+
+
 def _event(state: _Flight, medium: Medium, words, grid: Grid | None, object_layer: int, skip, roulette) -> _Flight:
     """One event of every photon in flight: a scattering, or an interface."""
     count = medium.mu_s.shape[0]
@@ -156,11 +165,13 @@ def _event(state: _Flight, medium: Medium, words, grid: Grid | None, object_laye
     shift = p.shift + jnp.where(here[:, None, :], moved, 0)
 
     luck, azimuth = LAW.angles(b1)
-    versine = LAW.versine(luck, g)
+    versine = LAW.versine(luck, g) if medium.versines is None else _looked_up(medium.versines, layer, luck)
     turned = LAW.turn(ux, uy, uz, versine, azimuth)
     scattered_here = here & scatters[None, :]
     scatterings = p.scatterings + jnp.where(scattered_here, 1, 0).astype(jnp.float32)
-    score = p.score + jnp.where(scattered_here, LAW.score(versine, g)[None, :], 0)
+    score = p.score
+    if medium.versines is None:
+        score = score + jnp.where(scattered_here, LAW.score(versine, g)[None, :], 0)
 
     beyond = jnp.where(down, layer + 1, layer - 1)
     n_beyond = pick(medium.n, beyond + 1)

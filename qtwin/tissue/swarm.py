@@ -45,8 +45,18 @@ _ENDLESS = np.float32(np.inf)
 _FAINT_AT, _LATER, _ODDS = np.float32(FAINT), np.float32(CONSOLATION), np.float32(ROULETTE_ODDS)
 
 
+@njit(**INNER, forceinline=True)
+def _looked_up(versines, cells, first, u):
+    """Straight lines between the quantiles of a layer, which begin at ``first`` of ``versines``; exact up to 2^24."""
+    place = u * cells
+    cell = np.uint32(place)
+    at = np.uint32(first) + cell
+    low, high = versines[at], versines[np.uint32(at + np.uint32(1))]
+    return low + (place - np.float32(cell)) * (high - low)
+
+
 @njit(**INNER)
-def _advance(k0, k1, point, scored, aimed, real, word):
+def _advance(k0, k1, point, scored, aimed, versines, cells, real, word):
     """Fly and scatter every lane; with ``point`` (else None) keep one point of each path, with ``scored`` the score.
 
     The state stands in rows of LANES numbers, at constant distances: the compiler sees that they do not overlap.
@@ -65,7 +75,7 @@ def _advance(k0, k1, point, scored, aimed, real, word):
             z = _where(first, _ZERO, z)
         g = real[_G * LANES + i]
         step, hits, end = _fly(z, uz, real[_TOP * LANES + i], real[_BOTTOM * LANES + i], real[_MU_S * LANES + i], b0)
-        versine = _versine(u, g)
+        versine = _versine(u, g) if versines is None else _looked_up(versines, cells, g, u)
         vx, vy, vz = _turn(ux, uy, uz, versine, h)
         absorbed = _where(first, _ZERO, real[_ABSORBED * LANES + i]) + real[_MU_A * LANES + i] * step
         length = _where(entered, _ZERO, real[_LENGTH * LANES + i])
@@ -218,6 +228,8 @@ def _walk(
     point,
     scored,
     absorbing,
+    versines,
+    cells,
     table,
     use,
     tallied,
@@ -226,8 +238,9 @@ def _walk(
 
     ``rays`` [n, 8]: x, y, z, direction, weight and layer of every start; without (None) on the axis, straight down.
     ``point``, ``scored``, ``absorbing``: keep a point of each path, its scores, what each layer absorbs (into
-    ``tallied``), or None. With ``tallied`` what ``use`` wants of finished photons is added there, and rows are used
-    again.
+    ``tallied``), or None. ``versines``: quantiles, ``cells`` cells per layer (the medium's g is where they begin), or
+    None for Henyey-Greenstein. With ``tallied`` what ``use`` wants of finished photons is added there, and rows are
+    used again.
     """
     widest()
     # narrow and unsigned: an index that may be negative is tested at every access
@@ -253,7 +266,7 @@ def _walk(
             layer[i] = np.uint16(rays[i, 7])
         _enter(i, layer[i], real, medium)
     while live > 0:
-        _advance(k0, k1, point, scored, rays, real, word)
+        _advance(k0, k1, point, scored, rays, versines, cells, real, word)
         some = 0
         for i in range(LANES):
             busy[some] = i
@@ -340,13 +353,14 @@ def _walk(
 
 def carry(medium, words, photons, start, grid, skip, roulette, table, rays, *, object_layer, kept, point, threads):
     """As `qtwin.tissue.carry.carry`, on ``threads`` threads of this processor, into ``table``."""
-    numbers, n = np.stack([np.asarray(a, np.float32) for a in medium[:5]]), np.asarray(medium.n, np.float32)
+    numbers, n, *laws = _numbers(medium)
     k0, k1 = (np.uint32(w) for w in words)
     photons = np.ascontiguousarray(photons, np.uint32)
     start = np.zeros((0, 2), np.float32) if start is None else np.ascontiguousarray(start, np.float32)
     values = None if grid is None else np.ascontiguousarray(grid.values, np.float32)
     cell = np.float32(1 if grid is None else grid.cell)
-    fixed = (values, cell, int(skip), bool(roulette), object_layer, kept, True if point else None, True, None)
+    scored = True if medium.versines is None else None
+    fixed = (values, cell, int(skip), bool(roulette), object_layer, kept, True if point else None, scored, None, *laws)
 
     def part(bounds):
         a, b = bounds
@@ -360,6 +374,16 @@ def carry(medium, words, photons, start, grid, skip, roulette, table, rays, *, o
     else:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(part, bounds))
+
+
+def _numbers(medium):
+    """What the loop reads of the medium: [5, L], [L + 2], quantiles in one row or None, cells of each layer."""
+    numbers, n = np.stack([np.asarray(a, np.float32) for a in medium[:5]]), np.asarray(medium.n, np.float32)
+    if medium.versines is None:
+        return numbers, n, None, _ZERO
+    versines = np.asarray(medium.versines, np.float32)
+    numbers[4] = np.arange(len(versines)) * versines.shape[1]
+    return numbers, n, np.ravel(versines), np.float32(versines.shape[1] - 1)
 
 
 def _whole(columns: int) -> int:
@@ -392,7 +416,8 @@ def tally(
     Without ``points`` there is no curve over depth, and without them or ``derivatives`` no moments. ``rays``: from
     photon numbers [n] to their starts, float32 [n, 8]; straight light then is counted like all other.
     """
-    keep = (True if points else None, True if derivatives else None, None if points else True)
+    scored = derivatives and medium.versines is None
+    keep = (True if points else None, True if scored else None, None if points else True)
     kept = (points, derivatives, rays is not None)
     given = (np.asarray(medium.mu_a), np.asarray(medium.n)[1:-1], bins, numerical_aperture, *kept)
     found = _blocks(medium, words, photons, blocks, keep, count, lambda: counters(*given), threads, rays)
@@ -411,7 +436,7 @@ def sweep(medium, words, photons: int, blocks: int, by_length, by_scattering, lo
 
 def _blocks(medium, words, photons, blocks, keep, use, make, threads, rays=None) -> list:
     """Walk every block; what ``use`` adds to what ``make`` makes."""
-    numbers, n = np.stack([np.asarray(a, np.float32) for a in medium[:5]]), np.asarray(medium.n, np.float32)
+    numbers, n, *laws = _numbers(medium)
     k0, k1 = (np.uint32(w) for w in words)
     none, shape = np.zeros((0, 0), np.float32), (POOL, _whole(pack_size(len(medium.mu_a), 0, point=bool(keep[0]))))
 
@@ -423,7 +448,7 @@ def _blocks(medium, words, photons, blocks, keep, use, make, threads, rays=None)
             aimed = None if rays is None else rays(some)
             if aimed is not None:
                 found.sides[4] += np.sum(1 - aimed[:, 6], dtype=float)
-            _walk(numbers, n, k0, k1, some, aimed, none, None, _ONE, 0, True, None, 0, *keep, table, use, found)
+            _walk(numbers, n, k0, k1, some, aimed, none, None, _ONE, 0, True, None, 0, *keep, *laws, table, use, found)
         return found
 
     with ThreadPoolExecutor(threads) as pool:

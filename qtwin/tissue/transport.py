@@ -19,7 +19,8 @@ from qtwin.core.random import stream, words
 from qtwin.tissue.carry import carry, cores
 from qtwin.tissue.exits import rays_of
 from qtwin.tissue.lights import AbstractLight, Pencil
-from qtwin.tissue.paths import Paths, pack_size, unpack
+from qtwin.tissue.paths import Medium, Paths, pack_size, unpack
+from qtwin.tissue.scattering import Phase, scattering
 from qtwin.tissue.slab import Layers, Slab
 from qtwin.tissue.tallies import Bins, Tallies, assemble, default_bins, gather, moments, slopes
 from qtwin.tissue.walk import BLOCKS, medium_of
@@ -65,7 +66,14 @@ def _size(layers: int, memory_limit: float) -> int:
     return min(size, PASS)
 
 
-def each_pass(slab: Slab, photons: int, key, memory_limit: float, use: Callable[[Layers, jax.Array], object]):
+def _medium(slab: Slab, laws) -> Medium:
+    layers = jax.tree.map(jax.lax.stop_gradient, slab.whole())
+    return medium_of(layers._replace(object=0), laws)
+
+
+def each_pass(
+    slab: Slab, photons: int, key, memory_limit: float, use: Callable[[Layers, jax.Array], object], laws=None
+):
     """Walk ``photons`` (rounded up to whole passes): mean per block of ``use``(walked, table [blocks, n, columns])."""
     layers = jax.tree.map(jax.lax.stop_gradient, slab.whole())
     walked, count = layers._replace(object=0), layers.thickness.shape[0]
@@ -76,7 +84,7 @@ def each_pass(slab: Slab, photons: int, key, memory_limit: float, use: Callable[
     n = -(-per_block // passes)
     if BLOCKS * n * passes >= 2**32:
         raise UserError(f"photons: got {photons:.4g}, accepted is less than 2^32")
-    medium, seed = medium_of(layers), words(key)
+    medium, seed = _medium(slab, laws), words(key)
     table = _aligned(together * n, pack_size(count, 0, point=True))
     sums: list[object] = []
     for first in range(0, BLOCKS, together):
@@ -150,7 +158,7 @@ def fits(slab: Slab, photons: int, bins: Bins, memory_limit: float, aimed: bool 
     return per_block
 
 
-def _counted(slab: Slab, photons: int, key, memory_limit: float, bins: Bins, aperture: float, light, **kept: bool):
+def _counted(slab: Slab, photons: int, key, memory_limit: float, bins: Bins, aperture: float, light, laws, **kept):
     """`Sums` and `Moments` of BLOCKS blocks, and the photons they took.
 
     A processor counts photons as they end, other devices what a pass leaves.
@@ -158,12 +166,12 @@ def _counted(slab: Slab, photons: int, key, memory_limit: float, bins: Bins, ape
     if jax.default_backend() != "cpu":
         if not isinstance(light, Pencil):
             raise UserError(f"light: got {type(light).__name__}, accepted on {jax.default_backend()} is a pencil beam")
-        return each_pass(slab, photons, key, memory_limit, lambda w, t: _gather(w, t, bins, jnp.asarray(aperture)))
+        where = jnp.asarray(aperture)
+        return each_pass(slab, photons, key, memory_limit, lambda w, t: _gather(w, t, bins, where), laws)
     from qtwin.tissue import swarm  # here: numba is needed only where a processor carries
 
     per_block = fits(slab, photons, bins, memory_limit, not isinstance(light, Pencil))
-    layers = jax.tree.map(jax.lax.stop_gradient, slab.whole())
-    given = (medium_of(layers._replace(object=0)), words(key), per_block, BLOCKS)
+    given = (_medium(slab, laws), words(key), per_block, BLOCKS)
     rays = None if isinstance(light, Pencil) else _rays(slab, light, key)
     return swarm.tally(*given, bins, aperture, **kept, threads=cores(), rays=rays), BLOCKS * per_block
 
@@ -174,6 +182,7 @@ def transport(
     key,
     photons: int,
     light: AbstractLight | None = None,
+    phase: Phase = None,
     bins: Bins | None = None,
     numerical_aperture: float = 1.0,
     derivatives: bool = True,
@@ -182,18 +191,20 @@ def transport(
 ) -> Transport:
     """Tallies of ``light`` (None: a pencil beam) on ``slab``; derivatives of fractions by mu_a, mu_s, g, thickness.
 
-    ``photons`` are rounded up to whole blocks. It is faster without ``derivatives`` and ``fluence``, the curve over
-    depth. Raises UserError for no photons, for a memory limit that holds none, and for an energy balance that is off by
-    more than 6 standard errors.
+    ``phase``: the law of scattering of all layers, or of each, in place of Henyey & Greenstein's with the slab's g;
+    there are no derivatives by g then. ``photons`` are rounded up to whole blocks. It is faster without
+    ``derivatives`` and ``fluence``, the curve over depth. Raises UserError for no photons, for a memory limit that
+    holds none, and for an energy balance that is off by more than 6 standard errors.
     """
     if photons < 1:
         raise UserError(f"photons: got {photons}, accepted is at least 1")
+    slab, laws = scattering(slab, phase)
     bins, light = default_bins(slab) if bins is None else bins, Pencil() if light is None else light
     light.check_in(slab)
     pencil = isinstance(light, Pencil)
     walked, seed = jax.tree.map(jax.lax.stop_gradient, slab.whole()), stream(key, "transport")
     kept = {"points": derivatives or fluence, "derivatives": derivatives}
-    counted, total = _counted(slab, photons, seed, memory_limit, bins, float(numerical_aperture), light, **kept)
+    counted, total = _counted(slab, photons, seed, memory_limit, bins, float(numerical_aperture), light, laws, **kept)
     sums, weighed = jax.tree.map(jnp.asarray, counted)
     found = _assemble(slab, walked, sums, bins, pencil)
     sloped = _slopes(slab, walked, sums, weighed, pencil) if derivatives else {}
@@ -205,6 +216,8 @@ def transport(
     names = ["reflectance", "transmittance", "accepted", "absorbed"]
     rows = [0, 1, 2, slice(3, None)]
     by = {f: {n: measured(s[:, r]) for n, r in zip(names, rows, strict=True)} for f, s in sloped.items()}
+    if laws is not None:
+        by.pop("g", None)
     tallies = {n: measured(a) for n, a in zip(Tallies._fields, found, strict=True) if fluence or n != "fluence"}
     if light.collimated:
         tallies["ballistic"] = Measured(np.asarray(slab.ballistic()), np.zeros(()))
@@ -260,7 +273,8 @@ def _weighed(slab: Slab, logs, seed, photons: int, memory_limit: float):
 
     per_block = fits(slab, photons, default_bins(slab), memory_limit)
     given = (medium_of(walked._replace(object=0)), words(seed), per_block, BLOCKS)
-    return swarm.sweep(*given, *(a.T for a in logs), cores()), BLOCKS * per_block
+    by_length, by_scattering, lost = (a.T for a in logs)
+    return swarm.sweep(*given, by_length, by_scattering, lost, cores()), BLOCKS * per_block
 
 
 def _between(found, places):
@@ -299,7 +313,7 @@ def neighbours(
     if not np.all(np.isfinite(values)) or np.min(values) < least:
         accepted = "0 or greater" if least == 0 else "greater than 0"
         raise UserError(f"{field}: got {np.min(values):.4g}, accepted is {accepted}")
-    values = np.asarray(values, float)
+    asked = np.asarray(values, float)
     walked, seed = jax.tree.map(jax.lax.stop_gradient, slab.whole()), stream(key, "transport")
 
     def of(chosen):
@@ -307,12 +321,12 @@ def neighbours(
         slabs = jax.vmap(lambda v: eqx.tree_at(lambda s: getattr(s, field), slab, v))(many)
         return jax.tree.map(np.asarray, _logarithms(slabs, walked))
 
-    logs, (entrance, straight) = of(values)
+    logs, (entrance, straight) = of(asked)
     found = None
-    if len(values) > 2 * NODES and np.ptp(values) > 0:
-        nodes = values.min() + np.ptp(values) * (chebyshev.chebpts1(NODES) + 1) / 2
+    if len(asked) > 2 * NODES and np.ptp(asked) > 0:
+        nodes = asked.min() + np.ptp(asked) * (chebyshev.chebpts1(NODES) + 1) / 2
         some, total = _weighed(slab, of(nodes)[0], seed, photons, memory_limit)
-        found = _between(some, 2 * (values - values.min()) / np.ptp(values) - 1)
+        found = _between(some, 2 * (asked - asked.min()) / np.ptp(asked) - 1)
     if found is None:
         found, total = _weighed(slab, logs, seed, photons, memory_limit)
     up, through, mean, square = np.moveaxis(found, 1, 0)

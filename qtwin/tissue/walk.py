@@ -36,14 +36,14 @@ class Walk(eqx.Module):
     photons: int = eqx.field(static=True)
 
 
-def medium_of(layers: Layers) -> Medium:
-    """Float32 coefficients for the walk; air outside."""
+def medium_of(layers: Layers, versines=None) -> Medium:
+    """Float32 coefficients for the walk; air outside. ``versines`` [M, N + 1]: see `scattering.versines`."""
     bottom = jnp.cumsum(layers.thickness)
     top = jnp.concatenate([jnp.zeros(1, bottom.dtype), bottom[:-1]])
     air = jnp.ones(1, bottom.dtype)
     n = jnp.concatenate([air, layers.n, air])
     numbers = (top, bottom, layers.mu_a, layers.mu_s, layers.g, n)
-    return Medium(*(jnp.asarray(a, jnp.float32) for a in numbers))
+    return Medium(*(jnp.asarray(a, jnp.float32) for a in numbers))._replace(versines=versines)
 
 
 def memory(photons: int, sublayers: int) -> int:

@@ -1,7 +1,8 @@
 """Exact reflectance and transmittance of a homogeneous slab by adding and doubling: an oracle for values and gradients.
 
 van de Hulst, Multiple Light Scattering (Academic Press 1980), chapter 4; Prahl, van Gemert & Welch, Appl. Opt. 32, 559
-(1993). Henyey-Greenstein scattering, collimated light at normal incidence, air on both sides.
+(1993). Henyey-Greenstein scattering or any of known Legendre moments; collimated light at normal incidence, air on both
+sides.
 """
 
 import numpy as np
@@ -22,13 +23,16 @@ def _nodes(n: float, count: int):
     return np.append(cosines, 1.0), np.append(weights, 1.0)
 
 
-def slab(mu_a: float, mu_s: float, g: float, d: float, n: float, count: int = 48) -> tuple[float, float]:
-    """Total reflectance and transmittance, specular and straight light included."""
+def slab(mu_a: float, mu_s: float, g, d: float, n: float, count: int = 48) -> tuple[float, float]:
+    """Total reflectance and transmittance, specular and straight light included.
+
+    ``g``: of Henyey-Greenstein, or the Legendre moments of another law, which are 0 beyond those given.
+    """
     tau, albedo = (mu_a + mu_s) * d, mu_s / (mu_a + mu_s)
     mu, w = _nodes(n, count)
     orders = np.arange(2 * count)
     legendre = np.polynomial.legendre.legvander(mu, len(orders) - 1)
-    moments = (2 * orders + 1) * g**orders
+    moments = (2 * orders + 1) * (np.pad(g, (0, len(orders)))[: len(orders)] if np.ndim(g) else g**orders)
     along = (legendre * moments) @ legendre.T
     back = (legendre * moments * (-1.0) ** orders) @ legendre.T
     # the truncated series is made to scatter as much as it should

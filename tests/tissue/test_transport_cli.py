@@ -57,6 +57,10 @@ def test_a_run_prints_and_writes_what_it_found(here, capsys, tissue):
         (["light=isotropic", "light.depth=1m"], ["light.depth: got 1 m", "less than the thickness"]),
         (["light=gaussian", "light.waist=0"], ["light.waist: got 0 m", "greater than 0"]),
         (["light=null"], ["NoneType"]),
+        (["phase=mie", "phase.radius=0"], ["phase.radius: got 0 m", "greater than 0"]),
+        (["phase=mie", "phase.n_sphere=1.33"], ["phase.n_sphere: got 1.33", "nothing scatters"]),
+        (["phase=tabulated"], ["phase.file", "is not there"]),
+        (["phase._target_=qtwin.source.Coherent"], ["phase"]),
         (["light._target_=qtwin.source.Coherent"], ["light"]),
         (["derivatives=perhaps"], ["derivatives: got 'perhaps'", "true or false"]),
         (["memory_limit=10 kB"], ["memory_limit", "needs"]),
@@ -88,6 +92,23 @@ def test_other_light(here, capsys, light):
     specular = json.loads((here / "out" / "result.json").read_text())["figures"]["specular"]["value"]
     assert (specular == 0) == (light == "isotropic")
     assert light.capitalize() in (here / "out" / "report.html").read_text()
+
+
+def test_a_measured_law_of_scattering(here, capsys):
+    """Rayleigh's law as a table: as `phase=rayleigh` but for straight lines between rows; not as the tissue's g."""
+    rows = "\n".join(f"{a},{1 + np.cos(np.radians(a)) ** 2}" for a in range(181))
+    (here / "law.csv").write_text(f"angle,p\ndeg,1/sr\n{rows}\n")
+    found = {}
+    for name, phase in {
+        "own": ["phase=tabulated", "phase.file=law.csv"],
+        "known": ["phase=rayleigh"],
+        "hg": ["phase=henyey_greenstein"],
+    }.items():
+        assert main(["transport", *phase, "photons=4e4", f"hydra.run.dir={name}", "logger=none"]) == 0
+        found[name] = json.loads((here / name / "result.json").read_text())["figures"]
+    own, known, hg = (found[name]["reflectance"]["value"] for name in ("own", "known", "hg"))
+    assert own == pytest.approx(known, rel=2e-3) and abs(hg - known) > 0.5 * known
+    assert "g" not in "".join(found["own"]["derivatives"]["reflectance"]).replace("of layer 1", "")
 
 
 def test_no_scattering_works(here, capsys):
