@@ -55,7 +55,7 @@ def quantile(law: Law, u) -> np.ndarray:
 
 
 def inverse_table(law: Law, size: int = 4096) -> np.ndarray:
-    """Cosines at u = i/size, float32 [size + 1], never decreasing, from exactly -1 to exactly 1.
+    """Cosines at u = i/size, float32 [size + 1], never decreasing, from exactly -1 to exactly 1 (or where p begins).
 
     Kept is the mean cosine of the interpolated table, to 1e-7: node i is moved by t a b/(a + b), where a and b are the
     distances to its neighbours, with the one t that makes the mean that of the law. What t would have to mend shrinks
@@ -69,6 +69,8 @@ def inverse_table(law: Law, size: int = 4096) -> np.ndarray:
     if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 2:
         raise FieldError("size", f"got {size!r}, accepted is a whole number from 2")
     c = np.maximum.accumulate(quantile(law, np.arange(size + 1) / size))
+    for end, inside, edge in ((0, 1e-9, -1.0), (-1, 1 - 1e-9, 1.0)):
+        c[end] = quantile(law, inside) if float(law.density(edge)) == 0 else c[end]
     mean, gaps = float(law.mean_cosine()), np.diff(c)
     room = gaps[:-1] * gaps[1:] / np.maximum(gaps[:-1] + gaps[1:], 1e-300)
     bend = size * (mean - np.mean(c[1:] + c[:-1]) / 2) / np.sum(room)

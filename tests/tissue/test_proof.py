@@ -11,6 +11,7 @@ import pytest
 
 from qtwin.core.errors import UserError
 from qtwin.tissue import Mie, Rayleigh, Slab, TwoTerm
+from qtwin.tissue.exits import exits
 from qtwin.tissue.tallies import Bins
 from qtwin.tissue.transport import transport
 
@@ -102,6 +103,48 @@ def test_laws_of_layers_and_both_compilers(monkeypatch):
         np.testing.assert_allclose(arrays.slopes["mu_s"][field].value, ours.slopes["mu_s"][field].value, rtol=0.05)
     gap = abs(other.tallies["reflectance"].value - ours.tallies["reflectance"].value)
     assert gap > 6 * ours.tallies["reflectance"].stderr
+
+
+def late_light(rho, t, z_b, z_0=1.0, speed=299.792458 / 1.4):
+    """Diffuse reflectance without absorption, 1/(mm^2 ns), boundary extrapolated by z_b, diffusion coefficient z_0/3.
+
+    A source at z_0 and its image: Patterson, Chance & Wilson, Appl. Opt. 28, 2331 (1989), (7), for z_b = 0.
+    """
+    spread = 4 / 3 * z_0 * speed * t
+    images = z_0 * np.exp(-(z_0**2) / spread) + (z_0 + 2 * z_b) * np.exp(-((z_0 + 2 * z_b) ** 2) / spread)
+    return (np.pi * spread) ** -1.5 / (2 * t) * np.exp(-(rho**2) / spread) * images
+
+
+def test_light_over_radius_and_time_against_diffusion():
+    """R(rho, t) of a half-space, isotropic scattering: late and far the approximation holds to 3 %, in ten places.
+
+    Absorption is an exact factor exp(-mu_a c t/n) on both sides and taken off. With a boundary at zero it is off by 2.
+    """
+    table = np.genfromtxt(Path(__file__).with_name("time_resolved_diffusion.csv"), delimiter=",", skip_header=2)
+    table = table[(table[:, 2] == 0.005) & (table[:, 1] >= np.maximum(0.5, table[:, 0] / 30))]
+    absorbed = np.exp(-0.005 * 299.792458 / 1.4 * table[:, 1])
+    extrapolated = 2 / 3 * (1 + 0.493) / (1 - 0.493)  # 2 A D, internal reflection 0.493 of diffuse light at n = 1.4
+    for z_b, column in ((0.0, 5), (extrapolated, 6)):  # the table's z_0 is 1/(mu_a + mu_s')
+        there = late_light(table[:, 0], table[:, 1], z_b / 1.005, 1 / 1.005) * absorbed
+        np.testing.assert_allclose(there, table[:, column], rtol=2e-3)
+    photons, mu_a = 1_000_000, 5.0
+    made = Slab(thickness=0.4, depth=0.1, mu_a=mu_a, mu_s=1000.0, g=0.0, n=1.4)
+    found, specular = exits(made, key=jax.random.key(5), photons=photons, memory_limit=2**33)
+    up = ~found.below
+    r, t = np.hypot(*found.place[up].T) * 1e3, found.time[up] * 1e9
+    clear, part = found.weight[up] * np.exp(mu_a * found.length[up, 0]), np.linspace(-0.95, 0.95, 20)
+    ratios, errors, wrong, entered = [], [], [], photons * (1 - specular)
+    for rho, late in table[:, :2]:
+        w = clear[(np.abs(r - rho) < 1) & (np.abs(t - late) < 0.1 * late)] / (entered * 4 * np.pi * rho * 0.2 * late)
+        ring, bin_ = rho + part[:, None], late * (1 + 0.1 * part[None, :])
+        expected, zero = (np.mean(late_light(ring, bin_, z) * ring / rho) for z in (extrapolated, 0.0))
+        ratios.append(w.sum() / expected)
+        errors.append(np.sqrt(np.sum(w**2)) / expected)
+        wrong.append(w.sum() / zero)
+    assert len(ratios) == 10 and np.min(wrong) > 2
+    assert np.all(np.abs(np.array(ratios) - 1) < 0.03 + 4 * np.array(errors))
+    weight = 1 / np.square(errors)
+    assert abs(np.sum(weight * ratios) / weight.sum() - 1) < 0.03
 
 
 def test_what_is_no_law_of_scattering_is_refused():
