@@ -9,10 +9,10 @@ import pytest
 import scipy.io
 
 from qtwin.core.errors import FieldError, UserError
-from qtwin.tissue.inclusions import Box, Cylinder, Inclusions, Sphere, overlap
-from qtwin.tissue.light_in import beam, light
-from qtwin.tissue.solid import solid_fates, solid_walk
-from qtwin.tissue.volume import Labels, Volume
+from qtwin.tissue.solids.inclusions import Box, Cylinder, Inclusions, Sphere, overlap
+from qtwin.tissue.solids.light import beam, light
+from qtwin.tissue.solids.volume import Labels, Volume
+from qtwin.tissue.solids.walk import solid_fates, solid_walk
 
 LABELS = np.random.default_rng(3).integers(0, 4, (2, 3, 4)).astype(np.uint8)
 LABELS[0, 0, :2] = 0, 2

@@ -8,10 +8,10 @@ import pytest
 
 from qtwin.optics.fresnel import normal_reflectance
 from qtwin.tissue import Slab, fates, walk
-from qtwin.tissue.inclusions import Box, Cylinder, Inclusions, Sphere
-from qtwin.tissue.light_in import beam, light
-from qtwin.tissue.solid import BLOCKS, solid_fates, solid_walk
-from qtwin.tissue.volume import Volume
+from qtwin.tissue.solids.inclusions import Box, Cylinder, Inclusions, Sphere
+from qtwin.tissue.solids.light import beam, light
+from qtwin.tissue.solids.volume import Volume
+from qtwin.tissue.solids.walk import BLOCKS, solid_fates, solid_walk
 
 KEY = jax.random.key(81)
 WIDE = (0.3, 0.3, 1e-4)  # voxels so wide that light never sees their sides

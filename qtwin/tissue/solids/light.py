@@ -6,8 +6,8 @@ import numpy as np
 
 from qtwin.core.errors import UserError
 from qtwin.optics.fresnel import reflectance
-from qtwin.tissue.inclusions import Inclusions
-from qtwin.tissue.volume import Solid, Volume
+from qtwin.tissue.solids.inclusions import Inclusions
+from qtwin.tissue.solids.volume import Solid, Volume
 
 BACK = 1e-6  # of the smallest voxel or the thickness: how far behind a face a ray on it begins
 

@@ -1,6 +1,6 @@
 """One walk of many photons through a solid, voxels or inclusions, and what it says of it and of its neighbours.
 
-Every photon is followed to its end on the threads of this processor (`qtwin.tissue.solid_engine`). What it leaves
+Every photon is followed to its end on the threads of this processor (`qtwin.tissue.solids.engine`). What it leaves
 behind is what `qtwin.tissue.weights` needs to know its weight, and every derivative by mu_a, mu_s and g, under other
 coefficients; the geometry and the indices stay as walked. Absorption is a weight along the path; in which medium it
 happens, with all its derivatives, is told by one point of every path, uniform along it: mu_a times the length of the
@@ -18,9 +18,9 @@ import numpy as np
 from qtwin.core.errors import FieldError, UserError
 from qtwin.core.random import words
 from qtwin.tissue.carry import cores
-from qtwin.tissue.light_in import Light
 from qtwin.tissue.paths import Paths, pack_size, unpack
-from qtwin.tissue.volume import Solid, Volume
+from qtwin.tissue.solids.light import Light
+from qtwin.tissue.solids.volume import Solid, Volume
 from qtwin.tissue.walk import BLOCKS
 from qtwin.tissue.weights import likelihood, survival, weight
 
@@ -87,7 +87,7 @@ def _media(solid: Solid) -> np.ndarray:
 
 def _carry(solid, media, light, seed, rules, total, tally):
     """Walk all blocks: tables, and with ``tally`` the mean fluence of the blocks and its standard error."""
-    from qtwin.tissue import solid_engine as engine  # here: numba costs a second to import
+    from qtwin.tissue.solids import engine  # here: numba costs a second to import
 
     if isinstance(solid, Volume):
         run, geometry = engine.through_voxels, (solid.labels.values, *solid.voxel)
@@ -176,7 +176,7 @@ def solid_walk(
 
 
 def _refuse(fates, leave):
-    from qtwin.tissue import solid_engine as engine
+    from qtwin.tissue.solids import engine
 
     for fate, words_of in ((engine.OUTSIDE, "starts outside the solid"), (engine.TRAPPED, "can never end")):
         photon = np.flatnonzero(fates == fate)

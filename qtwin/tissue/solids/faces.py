@@ -1,6 +1,6 @@
 """Where the faces are: the two kinds of geometry that the solid walk is compiled for, voxels and shapes in a slab.
 
-Each is three functions, as `qtwin.tissue.solid_engine` uses them. Distances in m, float64; a region is three integers.
+Each is three functions, as `qtwin.tissue.solids.engine` uses them. Distances in m, float64; a region is three integers.
 Voxels are left face by face, exactly; a ray meets a sphere or a cylinder at the roots of its quadratic.
 """
 

@@ -15,7 +15,7 @@ import numpy as np
 from qtwin.core.errors import FieldError, UserError
 from qtwin.core.params import anisotropy, index, is_concrete, nonnegative, param, static
 from qtwin.core.units import parse, show
-from qtwin.tissue.volume import Solid, bound, lengths, spread
+from qtwin.tissue.solids.volume import Solid, bound, lengths, spread
 
 PATIENCE = 2000  # projections in search of a plane between two shapes
 TOUCH = 1e-6  # of the smaller size: what still counts as touching
@@ -37,7 +37,7 @@ def _point(field: str, value) -> np.ndarray:
 class _Shape(ABC):
     """A convex body: its nearest point to any point, and how far it reaches in any direction.
 
-    ``row`` is how `qtwin.tissue.solid_engine` reads it (``kind`` says which), ``size`` its smallest extension.
+    ``row`` is how `qtwin.tissue.solids.engine` reads it (``kind`` says which), ``size`` its smallest extension.
     """
 
     kind: ClassVar[int]

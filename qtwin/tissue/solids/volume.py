@@ -19,7 +19,7 @@ from qtwin.core.errors import FieldError, UserError
 from qtwin.core.params import Element, anisotropy, index, is_concrete, nonnegative, param, static
 from qtwin.core.units import parse, show
 from qtwin.tissue.slab import THICKEST, Layers
-from qtwin.tissue.volume_files import read_labels
+from qtwin.tissue.solids.volume_files import read_labels
 
 MOST = 2**31  # voxels
 

@@ -20,7 +20,7 @@ from numba import njit
 from qtwin.core.compiled import CPU, FAST
 from qtwin.core.random import counter
 from qtwin.tissue.law import CONSOLATION, FAINT, PATH, POINT, ROULETTE, ROULETTE_ODDS, law
-from qtwin.tissue.solid_faces import (
+from qtwin.tissue.solids.faces import (
     ahead_shape,
     ahead_voxel,
     beyond_shape,
