@@ -14,10 +14,12 @@ from qtwin.core.errors import FieldError, UserError
 from qtwin.io.results import config_hash, versions, write_arrays, write_result
 from qtwin.io.tracking import open_tracker
 from qtwin.job import flat
+from qtwin.report import polarisation
 from qtwin.report import transport as report
 from qtwin.tissue import Slab
 from qtwin.tissue.lights import AbstractLight, Pencil
 from qtwin.tissue.phase_functions import AbstractPhaseFunction
+from qtwin.tissue.polarised import polarised
 from qtwin.tissue.scattering import scattering
 from qtwin.tissue.tabulated import Tabulated
 from qtwin.tissue.tallies import Bins, default_bins
@@ -83,11 +85,20 @@ def run(cfg: DictConfig, folder: Path) -> float:
     bins = _bins(config["bins"], slab)
     fits(slab, photons, bins, limit, not isinstance(light, Pencil))
     quantity(config, "wavelength", "m")  # a slab of numbers does not ask for it
+    stokes = config["stokes"]
+    if stokes is not None and not isinstance(light, Pencil):
+        raise UserError("stokes: accepted with light=pencil only")
     with closing(open_tracker(config["logger"], folder, config)) as tracker:
         log.info("walking %d photons", photons)
+        key, polar = jax.random.key(seed), None
+        if stokes is not None:
+            try:
+                polar = polarised(slab, phase, stokes, key=key, photons=photons, bins=bins, memory_limit=limit)
+            except UserError as error:  # here its scatterers are the `phase` of all layers
+                raise UserError(str(error).replace("scatterers", "phase", 1)) from error
         found = transport(
             slab,
-            key=jax.random.key(seed),
+            key=key,
             photons=photons,
             light=light,
             phase=phase,
@@ -97,13 +108,14 @@ def run(cfg: DictConfig, folder: Path) -> float:
             memory_limit=limit,
         )
         figures, swept = report.figures(shown, found), float(found.tallies["transmittance"].value)
+        figures |= {"polarisation": polarisation.figures(polar)} if polar else {}
         write_arrays(folder, report.arrays(shown, found))
         result = {"figures": figures, "swept": swept, "photons": found.photons, "seed": seed, "versions": versions()}
         result |= {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "wall_seconds": round(time.perf_counter() - start, 3)}
         write_result(folder, result | {"config_hash": config_hash(config), "config": config})
-        images = report.write(folder, shown, light, phase, found, config)
+        images = report.write(folder, shown, light, phase, found, polar, config)
         tracker.figures({name: leaf["value"] for name, leaf in flat(figures)})
         tracker.images(images)
-    print(report.text(shown, found))
+    print(report.text(shown, found) + (f"\n{polarisation.text(polar)}" if polar else ""))
     print(f"results: {folder}")
     return swept

@@ -11,11 +11,14 @@ from matplotlib.figure import Figure
 from qtwin.core.params import Element, parameters
 from qtwin.core.units import show
 from qtwin.io.results import Array
+from qtwin.report import polarisation
 from qtwin.report.figures import BLACK, BLUE, GREY, ORANGE, new, printed
 from qtwin.report.page import document, figure, number, provenance, table, write_page
+from qtwin.report.plain import plain
 from qtwin.tissue import Slab
 from qtwin.tissue.lights import AbstractLight
 from qtwin.tissue.phase_functions import AbstractPhaseFunction
+from qtwin.tissue.polarised import PolarisedTransport
 from qtwin.tissue.transport import Measured, Transport
 
 FRACTIONS = {
@@ -37,7 +40,7 @@ CAPTIONS = {
     )
 }
 LIMITS = (
-    "Radiative transfer: no speckle, no coherent backscatter, no polarisation.",
+    "Radiative transfer: no speckle, no coherent backscatter; polarisation where Stokes vectors are asked for.",
     "Plane layers of infinite width with air outside.",
     "Curves over radius and time are means under triangles between neighbouring nodes.",
     "Derivatives by the refractive index do not exist; in g a walk gives the value and its first derivative only.",
@@ -120,7 +123,7 @@ def _rows(slab: Slab, found: Transport) -> Iterator[tuple[str, dict]]:
 
 def text(slab: Slab, found: Transport) -> str:
     """What the command prints."""
-    lines = [f"{words:<46} {_plain(leaf)}" for words, leaf in _rows(slab, found)]
+    lines = [f"{words:<46} {plain(leaf)}" for words, leaf in _rows(slab, found)]
     head = f"{'of the incident light':<46} fraction"
     out = [head, "-" * 70, *lines]
     slopes = figures(slab, found).get("derivatives", {})
@@ -144,20 +147,7 @@ def _elasticity(slab: Slab, found: Transport, name: str, key: str, leaf: dict) -
     value, size = float(found.tallies[name].value), _parameter(slab, key)
     if value <= 0:
         return "no light"
-    return _plain({"value": leaf["value"] * size / value, "stderr": leaf["stderr"] * abs(size) / value})
-
-
-def _plain(leaf: Mapping) -> str:
-    """Value and error to two digits of the error."""
-    value, error = leaf["value"], leaf["stderr"]
-    if "below" in leaf:
-        return f"{value:.3g} (below {leaf['below']:.2g}, 95 %)"
-    if not error > 0:
-        return f"{value:.6g} (exact)"
-    digits = max(int(np.ceil(-np.log10(error))) + 1, 0)
-    if abs(value) < 1e-3 or digits > 9:
-        return f"{value:.3g} ± {error:.2g}"
-    return f"{value:.{digits}f} ± {error:.{digits}f}"
+    return plain({"value": leaf["value"] * size / value, "stderr": leaf["stderr"] * abs(size) / value})
 
 
 def _curves(slab: Slab, found: Transport) -> Figure:
@@ -214,6 +204,7 @@ def write(
     light: AbstractLight,
     phase: AbstractPhaseFunction | None,
     found: Transport,
+    polarised: PolarisedTransport | None,
     config: Mapping,
 ) -> list[Path]:
     """Figures and `report.html` in ``folder``; returns the PNG paths."""
@@ -240,6 +231,7 @@ def write(
     if slopes:
         rows = [[escape(key), *(number(slopes[what][key]) for what in slopes)] for key in slopes["reflectance"]]
         parts += ["<h2>Derivatives</h2>", table(["by", *slopes], rows, "h" + "n" * len(slopes))]
+    parts += polarisation.parts(polarised) if polarised else []
     parts += ["<h2>Limits</h2>", "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in LIMITS) + "</ul>"]
     parts.append(provenance(folder, config))
     return write_page(folder, document("Light in tissue", parts), drawn)

@@ -59,6 +59,10 @@ def test_a_run_prints_and_writes_what_it_found(here, capsys, tissue):
         (["light=null"], ["NoneType"]),
         (["phase=mie", "phase.radius=0"], ["phase.radius: got 0 m", "greater than 0"]),
         (["phase=mie", "phase.n_sphere=1.33"], ["phase.n_sphere: got 1.33", "nothing scatters"]),
+        (["stokes=[1,1,0,0]"], ["phase: got nothing for layer 0", "accepted is Rayleigh, Mie"]),
+        (["stokes=[1,1,1,0]", "phase=rayleigh"], ["stokes: got [1, 1, 1, 0]", "at most I^2"]),
+        (["stokes=[1,0,0,0]", "phase=mie"], ["phase: got n_medium 1.33", "the n of that layer, 1"]),
+        (["stokes=[1,0,0,0]", "phase=rayleigh", "light=disc"], ["stokes: accepted with light=pencil only"]),
         (["phase=tabulated"], ["phase.file", "is not there"]),
         (["phase._target_=qtwin.source.Coherent"], ["phase"]),
         (["light._target_=qtwin.source.Coherent"], ["light"]),
@@ -109,6 +113,18 @@ def test_a_measured_law_of_scattering(here, capsys):
     own, known, hg = (found[name]["reflectance"]["value"] for name in ("own", "known", "hg"))
     assert own == pytest.approx(known, rel=2e-3) and abs(hg - known) > 0.5 * known
     assert "g" not in "".join(found["own"]["derivatives"]["reflectance"]).replace("of layer 1", "")
+
+
+def test_polarised_light(here, capsys):
+    """Linear light along x stays so in part, on either side, and the page says so."""
+    run = ["transport", "phase=rayleigh", "stokes=[1,1,0,0]", "photons=2e4", "hydra.run.dir=out", "logger=none"]
+    assert main(run) == 0
+    polar = json.loads((here / "out" / "result.json").read_text())["figures"]["polarisation"]
+    for side in ("reflected", "transmitted"):
+        q, u, degree = (polar[side][name] for name in ("Q", "U", "degree"))
+        assert q["value"] > 20 * q["stderr"] and abs(u["value"]) < 4 * u["stderr"] and 0.5 < degree["value"] < 0.9
+    assert "degree of polarisation, reflected" in capsys.readouterr().out
+    assert "<h2>Polarisation</h2>" in (here / "out" / "report.html").read_text()
 
 
 def test_no_scattering_works(here, capsys):
