@@ -167,7 +167,7 @@ class Comparison:
             "photons_per_mode": figure(s.gain(), 0),
             "schmidt_number": figure(s.schmidt_number(), 0),
             "beam_on_field": figure(o.field_fraction(s), 0),
-            "beam_width": figure(o.beam_width(s), 0, "m"),
+            "beam_width": figure(o.beam_widths(s)[0], 0, "m"),
             "correlation_width": figure(o.correlation_width(s), 0, "m"),
             "exposure_time": figure(self.expectation.setting.time, 0, "s"),
         }

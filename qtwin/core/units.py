@@ -11,6 +11,9 @@ _WORDS = {
     "s": "a time",
     "Hz": "a rate",
     "W": "a power",
+    "K": "a temperature",
+    "rad": "an angle",
+    "m/s": "a speed",
     "1/m": "an inverse length",
 }
 
@@ -20,7 +23,7 @@ def registry():
     """The one pint registry (built on first use: it costs a fifth of a second)."""
     import pint
 
-    return pint.UnitRegistry(cache_folder=None)
+    return pint.UnitRegistry(cache_folder=None, autoconvert_offset_to_baseunit=True)  # '40 degC' is a temperature
 
 
 def expected(unit: str) -> str:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from qtwin.core.errors import FieldError
 from qtwin.core.params import Element, efficiency, is_concrete, param, positive, static
+from qtwin.optics.point_spread import gaussian_width
 from qtwin.source.spdc import SPDC, inside
 
 
@@ -45,34 +46,32 @@ class FarField(Element):
         """m of position per rad/m of the signal's transverse wave vector."""
         return self.focal_length * source.signal_wavelength / (2 * jnp.pi)
 
-    def beam_width(self, source: SPDC):
-        """std of the signal's position on the sample, per axis, m; the mirrored idler has the same."""
-        return self.scale(source) * source.photon_width()
+    def beam_widths(self, source: SPDC):
+        """std of the positions of signal and mirrored idler on the sample, per axis, m."""
+        return tuple(self.scale(source) * width for width in source.photon_widths())
 
     def correlation_width(self, source: SPDC):
         """std(x_s - y_i) of position and mirrored partner, per axis, m: f l_s/(2 pi w)."""
         return self.scale(source) * source.sum_width()
 
     def partner(self, source: SPDC):
-        """Partner's position given one photon's: normal of mean (1 - c) x and std s; returns (c, s).
+        """Mirrored partner's position y given the signal's x: normal of mean (1 - c) x and std s; returns (c, s).
 
-        c = v/(2 b), s^2 = v (1 - v/(4 b)), v, b: variances of difference and beam, from the bivariate
-        normal law of the pair.
+        c = (v + b_s - b_i)/(2 b_s), s^2 = b_i - (1 - c)^2 b_s with v, b_s, b_i the variances of x - y, x and y: the
+        bivariate normal law of the pair.
         """
-        b, v = self.beam_width(source) ** 2, self.correlation_width(source) ** 2
-        return v / (2 * b), jnp.sqrt(v * (1 - v / (4 * b)))
+        b_s, b_i = (width**2 for width in self.beam_widths(source))
+        c = (self.correlation_width(source) ** 2 + b_s - b_i) / (2 * b_s)
+        return c, jnp.sqrt(b_i - b_s + c * (2 - c) * b_s)
 
     def field_fraction(self, source: SPDC):
-        """Part of the beam that falls on the field of the superpixels."""
-        return inside(self.beam_width(source), self.pixels * self.pitch / 2) ** 2
+        """Part of the signal beam that falls on the field of the superpixels."""
+        return inside(self.beam_widths(source)[0], self.pixels * self.pitch / 2) ** 2
 
     def centres(self):
         """Positions of the superpixel centres along an axis, m, [pixels]."""
         return (jnp.arange(self.pixels, dtype=self.pitch.dtype) - (self.pixels - 1) / 2) * self.pitch
 
     def blur(self, source: SPDC):
-        """std of the diffraction spot at the object, sqrt 2 l/(2 pi NA) per axis, m.
-
-        (2 J1(v)/v)^2 = 1 - v^2/4 + ..., v = 2 pi NA r/l: the Gaussian of equal curvature at the centre.
-        """
-        return jnp.sqrt(2.0) * source.signal_wavelength / (2 * jnp.pi * self.numerical_aperture)
+        """std of the diffraction spot at the object, sqrt 2 l/(2 pi NA) per axis, m: curved as the Airy pattern."""
+        return gaussian_width(source.signal_wavelength, self.numerical_aperture, "curvature")

@@ -1,92 +1,105 @@
-"""Photon pairs from a thin BBO crystal: the double-Gaussian biphoton and its absolute rate."""
+"""Photon pairs from a thin crystal: the double-Gaussian biphoton, phase-matched on the axis, and its absolute rate."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import erf
 
-from qtwin.core.errors import FieldError
-from qtwin.core.params import Element, param, positive
-from qtwin.source.crystals import bbo_index
-
-LIGHT = 299792458.0  # m/s
-VACUUM = 8.8541878128e-12  # F/m
-# sinc(x) and exp(-GAMMA x) fall to 1/e at the same x = 2.19912: the Gaussian stand-in of the phase matching
-GAMMA = 1 / 2.19912
+from qtwin.core.errors import FieldError, UserError
+from qtwin.core.params import Element, is_concrete, param, positive, real, static
+from qtwin.source.biphoton import DoubleGaussian
+from qtwin.source.nonlinear_crystal import Crystal
+from qtwin.source.pair_rate import coupling
+from qtwin.source.phase_matching import Interaction, idler_wavelength, poling_period
+from qtwin.source.sellmeier import LIGHT
+from qtwin.source.tuning import phase_matching_angle
 
 
 class SPDC(Element):
-    """psi(k1, k2) ~ exp(-w^2 |k1 + k2|^2/4) exp(-GAMMA a |q_-|^2), q_- = (k1 - k2)/sqrt 2, a = L k_p/(8 k_s k_i).
+    """psi(q_s, q_i) ~ exp(-w^2 |q_s + q_i|^2/4) exp(-2 gamma a |m_i q_s - m_s q_i|^2), a = L k_p/(8 k_s k_i).
 
-    Collinear type I emission of BBO in the paraxial, thin-crystal limit (Law & Eberly, Phys. Rev. Lett.
-    92, 127903 (2004); Schneeloch & Howell, J. Opt. 18, 053501 (2016)). k1, k2: transverse wave vectors of
-    signal and idler, rad/m. The Gaussian replaces sinc(a q_-^2) with equal 1/e width in amplitude; the
-    true sinc has wings that it lacks. ``waist`` w: pump amplitude exp(-r^2/w^2).
+    Collinear emission in the paraxial, thin-crystal limit, without walk-off: `qtwin.source.biphoton` (Law & Eberly,
+    Phys. Rev. Lett. 92, 127903 (2004); Schneeloch & Howell, J. Opt. 18, 053501 (2016)). The crystal is cut, or poled,
+    so that the two wavelengths match along the axis at its temperature; `crystal_at` says how. ``rays``, ``plane``,
+    ``order`` and ``sellmeier`` as in `qtwin.source.phase_matching.Interaction`. ``waist`` w: pump amplitude
+    exp(-r^2/w^2). ``stand_in``: which width of the sinc the Gaussian keeps (`qtwin.source.biphoton.STAND_INS`).
     """
 
     pump_wavelength: jax.Array = param("m", positive, "pump wavelength in vacuum")
     signal_wavelength: jax.Array = param("m", positive, "signal wavelength in vacuum")
-    crystal_length: jax.Array = param("m", positive, "length of the BBO crystal")
+    crystal_length: jax.Array = param("m", positive, "length of the crystal")
     waist: jax.Array = param("m", positive, "1/e amplitude radius of the pump")
     pump_power: jax.Array = param("W", positive, "pump power, continuous wave")
-    nonlinearity: jax.Array = param("m/V", positive, "effective nonlinear coefficient d_eff")
     bandwidth: jax.Array = param("m", positive, "full width of the spectral filter in front of the detectors")
+    temperature: jax.Array = param("K", positive, "temperature of the crystal", 298.15)
+    azimuth: jax.Array = param("rad", real, "turn of the cut about the optic axis, for d_eff", np.pi / 2)
+    crystal: str = static("crystal", default="BBO")
+    rays: str = static("polarisations of pump, signal and idler", default="eoo")
+    plane: str = static("principal plane of a biaxial crystal's e ray", default="")
+    order: int = static("order of the poling, 0 without", default=0)
+    sellmeier: str = static("Sellmeier set, empty for the crystal's default", default="")
+    stand_in: str = static("which width of the sinc is kept", default="exp(-0.455 x)")
 
     def check(self):
-        if isinstance(self.signal_wavelength, jax.core.Tracer) or isinstance(self.pump_wavelength, jax.core.Tracer):
+        try:
+            made = self.interaction()
+        except UserError as error:
+            raise FieldError("crystal, rays, plane, order, sellmeier", str(error)) from error
+        if not made.order and "e" not in made.rays:
+            raise FieldError("order", "got 0, a crystal whose rays are all fixed matches by poling only: 1 or -1")
+        if not all(is_concrete(getattr(self, f)) for f in ("pump_wavelength", "signal_wavelength", "temperature")):
             return
-        if self.signal_wavelength <= self.pump_wavelength:
-            given, pump = float(self.signal_wavelength), float(self.pump_wavelength)
-            raise FieldError("signal_wavelength", f"got {given:g} m, accepted is longer than the pump's {pump:g} m")
-        longest = max(float(self.signal_wavelength), float(self.idler_wavelength()))
-        if not (0.22e-6 <= float(self.pump_wavelength) and longest <= 1.06e-6):
-            found = f"got pump {float(self.pump_wavelength) * 1e9:.4g} nm and a photon of {longest * 1e9:.4g} nm"
-            raise FieldError("pump_wavelength, signal_wavelength", f"{found}, Kato's BBO data hold from 220 to 1060 nm")
+        try:
+            self.crystal_at()
+        except UserError as error:
+            raise FieldError("pump_wavelength, signal_wavelength, temperature", str(error)) from error
+        self.biphoton()
+
+    def interaction(self) -> Interaction:
+        """Crystal, polarisations and poling."""
+        return Interaction(self.crystal, self.rays, self.plane, self.order, self.sellmeier)
+
+    def crystal_at(self) -> Crystal:
+        """The crystal with the angle, or the poling period, at which the two wavelengths match along the axis."""
+        i, waves = self.interaction(), (self.pump_wavelength, self.signal_wavelength)
+        cut = Crystal(i, self.crystal_length, self.temperature, azimuth=self.azimuth)
+        if i.order:
+            return eqx.tree_at(lambda c: c.period, cut, poling_period(i, *waves, temperature=self.temperature))
+        return eqx.tree_at(lambda c: c.angle, cut, phase_matching_angle(i, *waves, temperature=self.temperature))
 
     def idler_wavelength(self):
         """1/l_i = 1/l_p - 1/l_s, m."""
-        return 1 / (1 / self.pump_wavelength - 1 / self.signal_wavelength)
+        return idler_wavelength(self.pump_wavelength, self.signal_wavelength)
 
-    def pump_index(self):
-        """n_p at collinear phase matching: n_p/l_p = n_s/l_s + n_i/l_i."""
-        l_s, l_i = self.signal_wavelength, self.idler_wavelength()
-        return self.pump_wavelength * (bbo_index(l_s, "o") / l_s + bbo_index(l_i, "o") / l_i)
+    def indices(self):
+        """(n_p, n_s, n_i) in the crystal as it is cut."""
+        crystal, waves = self.crystal_at(), (self.pump_wavelength, self.signal_wavelength, self.idler_wavelength())
+        at = (crystal.angle, crystal.temperature)
+        return tuple(crystal.interaction.index(beam, wave, *at) for beam, wave in enumerate(waves))
 
-    def phase_matching(self):
-        """a = L k_p/(8 k_s k_i) of sinc(a |q_-|^2), m^2; L l_p/(4 pi n_p) where signal and idler are alike.
-
-        Delta k L/2 = (L/4) q^2 (1/k_s + 1/k_i) for k1 = -k2 = q, paraxially; k = 2 pi n/l inside the crystal.
-        """
-        l_s, l_i = self.signal_wavelength, self.idler_wavelength()
-        k_s, k_i = 2 * jnp.pi * bbo_index(l_s, "o") / l_s, 2 * jnp.pi * bbo_index(l_i, "o") / l_i
-        return self.crystal_length * (k_s + k_i) / (8 * k_s * k_i)
+    def biphoton(self) -> DoubleGaussian:
+        """Spatial amplitude of the pairs."""
+        _, n_s, n_i = self.indices()
+        waves = (self.signal_wavelength, self.idler_wavelength())
+        return DoubleGaussian(*waves, n_s, n_i, self.crystal_length, self.waist, stand_in=self.stand_in)
 
     def sum_width(self):
-        """std(k1 + k2) = 1/w per axis, rad/m."""
+        """std(q_s + q_i) = 1/w per axis, rad/m."""
         return 1 / self.waist
 
-    def difference_width(self):
-        """std(k1 - k2) = 1/sqrt(2 GAMMA a) per axis, rad/m (q_- has 1/(2 sqrt(GAMMA a)))."""
-        return 1 / jnp.sqrt(2 * GAMMA * self.phase_matching())
-
-    def photon_width(self):
-        """std of one photon's transverse wave vector: sqrt(std(k1+k2)^2 + std(k1-k2)^2)/2, rad/m."""
-        return jnp.sqrt(self.sum_width() ** 2 + self.difference_width() ** 2) / 2
+    def photon_widths(self):
+        """std of the transverse wave vectors of (signal, idler) per axis, rad/m."""
+        return self.biphoton().photon_widths()
 
     def schmidt_number(self):
-        """K = ((r + 1/r)/2)^2 of the double Gaussian in two dimensions, r = std(k1-k2)/std(k1+k2)."""
-        r = self.difference_width() / self.sum_width()
-        return ((r + 1 / r) / 2) ** 2
+        """Effective number of transverse modes of the double Gaussian, two dimensions."""
+        return self.biphoton().schmidt_number()
 
     def gain(self):
-        """Pairs per mode (Gamma L)^2 = 2 w_s w_i d^2 L^2 I/(n_s n_i n_p e0 c^3) at the peak, I = 2P/(pi w^2).
-
-        Low-gain parametric amplification: Boyd, Nonlinear Optics, 3rd ed., section 2.8.
-        """
-        l_s, l_i = self.signal_wavelength, self.idler_wavelength()
-        frequencies = (2 * jnp.pi * LIGHT) ** 2 / (l_s * l_i)
-        indices = bbo_index(l_s, "o") * bbo_index(l_i, "o") * self.pump_index()
+        """Pairs per mode at the peak, coupling L^2 I with I = 2P/(pi w^2): see `qtwin.source.pair_rate`."""
         intensity = 2 * self.pump_power / (jnp.pi * self.waist**2)
-        strength = 2 * frequencies * self.nonlinearity**2 / (indices * VACUUM * LIGHT**3)
+        strength = coupling(self.crystal_at(), self.pump_wavelength, self.signal_wavelength)
         return strength * self.crystal_length**2 * intensity
 
     def pair_rate(self):
@@ -94,17 +107,18 @@ class SPDC(Element):
 
         One mode per area x d^2q/(2 pi)^2 x dnu; the integral of sinc^2(2 a q^2) d^2q is pi^2/(4 a). All
         pairs inside the filter of width dnu = c dl/l_s^2 are counted: the spectrum of phase matching is
-        taken wider than the filter, the pump as one plane wave over its area.
+        taken wider than the filter, the pump as one plane wave over its area (`qtwin.source.pair_rate.MultimodePairs`
+        integrates over the true mismatch instead).
         """
         area = jnp.pi * self.waist**2 / 2
         frequencies = LIGHT * self.bandwidth / self.signal_wavelength**2
-        return self.gain() * area * frequencies * jnp.pi**2 / (4 * self.phase_matching()) / (2 * jnp.pi) ** 2
+        directions = jnp.pi**2 / (4 * self.biphoton().phase_matching()) / (2 * jnp.pi) ** 2
+        return self.gain() * area * frequencies * directions
 
     def sample(self, count: int, *, key):
         """Transverse wave vectors of ``count`` pairs, rad/m: signal and idler, each [count, 2]."""
-        total, difference = jax.random.normal(key, (2, count, 2), self.waist.dtype)
-        total, difference = total * self.sum_width(), difference * self.difference_width()
-        return (total + difference) / 2, (total - difference) / 2
+        signal, idler = self.biphoton().sample(count, key=key)
+        return signal.k, idler.k
 
 
 class Coherent(Element):

@@ -254,7 +254,7 @@ class LightPath(Element):
         o, s = self.optics, self.source
         shrink, partner = o.partner(s)
         return _Light(
-            o.beam_width(s),
+            o.beam_widths(s)[0],
             shrink,
             partner,
             o.blur(s),
@@ -285,7 +285,7 @@ class LightPath(Element):
     def idler_image(self):
         """Probability that the mirrored idler of a pair meets each superpixel, [n, n]; exact."""
         o = self.optics
-        width = jnp.sqrt(2.0) * o.beam_width(self.source)
+        width = jnp.sqrt(2.0) * o.beam_widths(self.source)[1]
         edges = (jnp.arange(o.pixels + 1, dtype=o.pitch.dtype) - o.pixels / 2) * o.pitch
         along = jnp.diff(erf(edges / width)) / 2
         return along[:, None] * along[None, :]

@@ -32,7 +32,6 @@ def light_path(absorption=0.7, diameter=3.5e-4, numerical_aperture=0.4, **tissue
         crystal_length=2e-3,
         waist=6e-5,
         pump_power=3e-3,
-        nonlinearity=1.93e-12,
         bandwidth=10e-9,
     )
     optics = FarField(
@@ -267,7 +266,7 @@ def fine_map(path, per_superpixel=64):
     look = RegularGridInterpolator((cells, cells), padded)
     at = ((np.arange(N * per_superpixel) + 0.5) / per_superpixel - N / 2) * PITCH
     y, x = np.meshgrid(at, at, indexing="ij")
-    beam = float(path.optics.beam_width(path.source))
+    beam = float(path.optics.beam_widths(path.source)[0])
     light = np.exp(-(x**2 + y**2) / (2 * beam**2)) / (2 * np.pi * beam**2) * PITCH**2
     return light, look(np.stack([y, x], axis=-1)), per_superpixel
 
@@ -325,7 +324,7 @@ def test_open_joint_image_without_scattering_is_the_bivariate_normal_law(clear):
     """P(signal and idler in one superpixel), product of two axes by quadrature over the signal."""
     path, _, images = clear
     shrink, width = (float(v) for v in path.optics.partner(path.source))
-    beam, k = float(path.optics.beam_width(path.source)), 400
+    beam, k = float(path.optics.beam_widths(path.source)[0]), 400
     at = ((np.arange(N * k) + 0.5) / k - N / 2) * PITCH
     low = np.repeat((np.arange(N) - N / 2) * PITCH, k)
     idler = stats.norm.cdf((low + PITCH - (1 - shrink) * at) / width) - stats.norm.cdf(
