@@ -50,7 +50,7 @@ def look(tissue):
 # element, a scalar that reads its physics, and the fields that this scalar must depend on
 ELEMENTS = {
     "spdc": (PUMP, light, {*parameters(PUMP)}),
-    "coherent": (Coherent("810 nm"), lambda c: c.wavelength * 1e6, {"wavelength"}),
+    "coherent": (Coherent("810 nm", 2.0), lambda c: c.wavelength * 1e6 + c.expect().mean[0], {"wavelength", "photons"}),
     "far_field": (
         FarField("90 mm", 0.35, "120 um", 0.9, 0.8, 0.7, pixels=6),
         lambda o: geometry(o) + o.illumination_transmission * o.collection_transmission * o.idler_transmission,
@@ -188,7 +188,7 @@ def test_every_option_builds_and_names_its_sources(option, tmp_path):
     if stem == "picture":
         np.save(tmp_path / "object.npy", np.linspace(0, 1, 12).reshape(3, 4))
         extra = [f"scene.file={tmp_path / 'object.npy'}"]
-    command = "transport" if group in ("light", "phase") else "benchmark"
+    command = {"light": "transport", "phase": "transport", "collection": "source"}.get(group, "benchmark")
     node = plain(compose([f"{slot}={stem}", *extra], name=command))[place]
     if "_target_" not in (node or {}):
         assert option in ("phase/henyey_greenstein", "phase/tabulated")  # the tissue's own g; a file of the user's

@@ -48,6 +48,17 @@ def difference_noise(mean, covariance, first: int = 0, second: int = 1):
     return variance / (mean[first] + mean[second])
 
 
+def noise_reduction_factor(per_mode, eta_s, eta_i):
+    """F = 1 - 2 e1 e2/(e1 + e2) + mu_m (e1 - e2)^2/(e1 + e2): `difference_noise` of twin beams, mu_m pairs per mode.
+
+    No background; any number of modes (from the moments of the negative binomial law). Elementwise.
+    """
+    mu = number("per_mode", per_mode, nonnegative)
+    one, two = number("eta_s", eta_s, fraction), number("eta_i", eta_i, fraction)
+    require("eta_s, eta_i", one + two > 0, "got two dark arms, accepted is an efficiency greater than 0")
+    return 1 - 2 * one * two / (one + two) + mu * (one - two) ** 2 / (one + two)
+
+
 def coherence(state: GaussianState):
     """g1_jk = <a_j^ a_k>/sqrt(<n_j><n_k>): complex degree of first-order coherence, [N, N]; modes must hold light."""
     alpha, single, _ = moments(state)
@@ -141,6 +152,12 @@ def _series(state, size):
     points = jnp.stack(jnp.meshgrid(*[circle] * state.modes, indexing="ij"), -1).reshape(-1, state.modes)
     values = jax.vmap(lambda s: generating(state, s))(points).reshape((size,) * state.modes)
     return jnp.fft.ifftn(values).real, counts(state)[0]
+
+
+def thermal_variance(mean, modes):
+    """Var n = n (1 + n/M) of M equally bright thermal modes (Mandel & Wolf 1995, section 13.3). Elementwise."""
+    mean = number("mean", mean, nonnegative)
+    return mean * (1 + mean / number("modes", modes, positive))
 
 
 def thermal_distribution(size: int, mean, modes):

@@ -97,6 +97,24 @@ def heralded(pairs, modes, efficiency, dark=0.0):
     return click, first, second / first**2
 
 
+def click_probabilities(pairs, modes, eta_s, eta_i, dark_s=0.0, dark_i=0.0):
+    """(P_s, P_i, P_si) of threshold detectors: mu pairs per gate in M equal modes, dark click probabilities d.
+
+    P_s = 1 - (1 - d_s) G(e_s), P_si by inclusion and exclusion with G(e_s + e_i - e_s e_i) for no click at all;
+    G(x) = (1 + mu x/M)^-M. M = 1: 1/(1 + mu x); M -> infinity: exp(-mu x), Poisson pairs. Elementwise.
+    """
+    mu, m = number("pairs", pairs, nonnegative), number("modes", modes, positive)
+    e_s, e_i = number("eta_s", eta_s, fraction), number("eta_i", eta_i, fraction)
+    d_s, d_i = number("dark_s", dark_s, fraction), number("dark_i", dark_i, fraction)
+
+    def empty(x):
+        return jnp.exp(-m * jnp.log1p(mu * x / m))
+
+    none_s, none_i = (1 - d_s) * empty(e_s), (1 - d_i) * empty(e_i)
+    neither = (1 - d_s) * (1 - d_i) * empty(e_s + e_i - e_s * e_i)
+    return 1 - none_s, 1 - none_i, 1 - none_s - none_i + neither
+
+
 def multipair_visibility(pairs, modes):
     """V = (1 + N/M)/(1 + N/M + 2 N), N = mu/2: polarisation fringe of mu pairs per gate, M modes per polarisation.
 

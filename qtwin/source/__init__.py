@@ -8,4 +8,4 @@ from qtwin.source.pair_rate import FibrePairs as FibrePairs
 from qtwin.source.pair_rate import MultimodePairs as MultimodePairs
 from qtwin.source.phase_matching import Interaction as Interaction
 from qtwin.source.spdc import SPDC as SPDC
-from qtwin.source.spdc import Coherent as Coherent
+from qtwin.source.states import Coherent as Coherent

@@ -121,12 +121,6 @@ class SPDC(Element):
         return signal.k, idler.k
 
 
-class Coherent(Element):
-    """Light of a laser shaped like the signal beam of the pairs it is compared with: Poisson counts."""
-
-    wavelength: jax.Array = param("m", positive, "wavelength in vacuum")
-
-
 def inside(width, half):
     """Probability that a centred normal variable of std ``width`` lies within +-``half``."""
     return erf(half / (jnp.sqrt(2.0) * width))
