@@ -19,9 +19,12 @@ EXAMPLES = """examples:
   qtwin benchmark 'tissue.mu_a="0.1 /cm"'                quotes around special characters
   qtwin benchmark --cfg job                              show the configuration, run nothing
   qtwin transport tissue=skin wavelength=810nm photons=1e6
+  qtwin source source=ppktp collection=fibre collection.signal_waist=40um
+  qtwin source -m source=ppktp,spdc_bbo source.crystal_length=2mm,10mm source.waist=50um,200um
   qtwin info tissue=cortex                               every parameter, with its reference
 """
 COMMANDS = {
+    "source": "a source of light: figures of merit, tuning, usable pairs into an aperture or a fibre",
     "benchmark": "compare quantum and classical imaging at the same photon budget",
     "transport": "carry light through tissue: fractions, curves, their errors and derivatives",
     "info": "print every parameter with its value and reference, and the versions",
@@ -96,7 +99,7 @@ def _command(argv: list[str]) -> int:
         parser.print_help()
         return 0
     command = parser.parse_args(argv[:1]).command
-    if command in ("benchmark", "transport"):
+    if command in ("source", "benchmark", "transport"):
         return _jobs(command, argv[1:])
     if command == "info":
         return _info(argv[1:])

@@ -69,6 +69,13 @@ def transport(cfg: DictConfig) -> float:
     return _point(cfg, transport_job.run)
 
 
+def source(cfg: DictConfig) -> float:
+    """One point of `qtwin source`."""
+    from qtwin import source_job  # as above
+
+    return _point(cfg, source_job.run)
+
+
 def _tidy(folder: Path) -> None:
     """Remove what a refused run left; its folder, too, where that is the default (``outputs/<job>/<time>``)."""
     log_file, settings = folder / "run.log", folder / ".hydra"

@@ -88,14 +88,14 @@ def run(cfg: DictConfig, folder: Path) -> float:
     stokes = config["stokes"]
     if stokes is not None and not isinstance(light, Pencil):
         raise UserError("stokes: accepted with light=pencil only")
+    key, polar = jax.random.key(seed), None
+    if stokes is not None:
+        try:
+            polar = polarised(slab, phase, stokes, key=key, photons=photons, bins=bins, memory_limit=limit)
+        except UserError as error:  # here its scatterers are the `phase` of all layers
+            raise UserError(str(error).replace("scatterers", "phase", 1)) from error
     with closing(open_tracker(config["logger"], folder, config)) as tracker:
         log.info("walking %d photons", photons)
-        key, polar = jax.random.key(seed), None
-        if stokes is not None:
-            try:
-                polar = polarised(slab, phase, stokes, key=key, photons=photons, bins=bins, memory_limit=limit)
-            except UserError as error:  # here its scatterers are the `phase` of all layers
-                raise UserError(str(error).replace("scatterers", "phase", 1)) from error
         found = transport(
             slab,
             key=key,

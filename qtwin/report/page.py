@@ -296,7 +296,7 @@ def _question(comparison: Comparison) -> str:
     where = "on the sample" if s.match == "incident" else "in the records"
     items = {
         "Source": told(
-            "photon pairs from {crystal_length} of BBO, pumped at {pump_wavelength} with {pump_power}; signal at "
+            "photon pairs from {crystal_length} of {crystal}, pumped at {pump_wavelength} with {pump_power}; signal at "
             "{signal_wavelength} behind a filter of {bandwidth}; opponent: coherent light of its wavelength and shape",
             t.source,
         ),

@@ -14,6 +14,8 @@ from qtwin.modes.noon import noon_information, noon_optimal
 from qtwin.modes.operations import interferometer, loss, phase_shift
 
 CASES = range(10)
+# the packages come with the extra `reference`, as the slow tests do
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 
 @pytest.fixture(scope="module")

@@ -150,6 +150,7 @@ def test_all_pairs_of_all_modes_are_the_multimode_rate():
     assert single == pytest.approx((2e-3) ** 2 * 2 / (np.pi * 4e-6), rel=0.05)
 
 
+@pytest.mark.slow
 def test_heralding_of_matched_focused_modes_against_spdcalc():
     """MgO:LiNbO3 type 0, 532 -> 1000 nm: heralding to 0.3 % (its absolute rates are not used: see the module)."""
     spdcalc = pytest.importorskip("spdcalc")

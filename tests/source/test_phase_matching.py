@@ -300,6 +300,7 @@ def test_ranges_hold_in_every_solver():
 # --- an independent program ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_against_spdcalc():
     """Angles of BBO and KDP, periods of MgO:LiNbO3 at several temperatures, fifteen cases."""
     spdcalc = pytest.importorskip("spdcalc")
