@@ -174,62 +174,67 @@ class Neighbourhood(NamedTuple):
     """Sums over photons in V neighbouring slabs."""
 
     sums: np.ndarray  # [4, V] reflected, transmitted, likelihood, its square
-    by_length: np.ndarray  # [L, V] float32
-    by_scattering: np.ndarray  # [L, V] float32
-    losses: np.ndarray  # [L, V] float32
-    scratch: np.ndarray  # [6, V] float32: two logarithms, sums of some photons
+    by_length: np.ndarray  # [V, L] float32
+    by_scattering: np.ndarray  # [V, L] float32
+    losses: np.ndarray  # [V, L] float32
+    scratch: np.ndarray  # [4 + 2 L, SOME] float32: two logarithms, weights above and below; lengths, scatterings
     same_likelihood: bool  # 1 for all
-    same_loss: bool  # and the likelihoods differ
 
 
 def neighbourhood(by_length, by_scattering, losses) -> Neighbourhood:
-    """Zeros of the right shapes."""
-    values = losses.shape[1]
-    same_likelihood = not by_length.any() and not by_scattering.any()
-    alike = (same_likelihood, not same_likelihood and bool(np.all(losses == losses[:, :1])))
-    zeros = (np.zeros((4, values)), np.zeros((6, values), np.float32))
-    return Neighbourhood(zeros[0], by_length, by_scattering, losses, zeros[1], *alike)
+    """Zeros of the right shapes, from logarithms [L, V]."""
+    layers, values = losses.shape
+    zeros = (np.zeros((4, values)), np.zeros((4 + 2 * layers, SOME), np.float32))
+    logs = (np.ascontiguousarray(a.T) for a in (by_length, by_scattering, losses))
+    return Neighbourhood(zeros[0], *logs, zeros[1], not by_length.any() and not by_scattering.any())
 
 
-@njit(**INNER)
+@njit(**(INNER | {"fastmath": INNER["fastmath"] | {"reassoc"}}))
 def reweigh(table, number, head, at, point, c):
     """Add the first ``number`` photons, as they weigh in every neighbouring slab.
 
-    One exponential for each suffices where likelihoods are all 1 (absorption), or all lose the same (scattering).
+    Some photons at a time, their sums in vector code. Where likelihoods are all 1 (absorption) one exponential will do.
     """
     widest()
-    layers, values = c.losses.shape
-    likely, left, like, square = c.scratch[0], c.scratch[1], c.scratch[4], c.scratch[5]
-    c.scratch[2:, :] = _ZERO
-    for j in range(number):
-        side = 2 + np.uint32(table[j, 0])
-        strayed = table[j, 2] * table[j, 1]
-        for k in range(layers):
-            length, scatterings = table[j, head + k], table[j, head + layers + k]
-            for v in range(0 if c.same_likelihood else values):
-                before = likely[v] if k > 0 else _ZERO
-                likely[v] = before + length * c.by_length[k, v] + scatterings * c.by_scattering[k, v]
-            for v in range(1 if c.same_loss else values):
-                before = left[v] if k > 0 else _ZERO
-                left[v] = before + length * c.losses[k, v]
-        if c.same_likelihood:
-            for v in range(values):
-                c.scratch[side, v] += strayed * exp(left[v])
-        elif c.same_loss:
-            strayed *= exp(left[0])
-            for v in range(values):
-                w = exp(likely[v])
-                like[v] += w
-                square[v] += w * w
-                c.scratch[side, v] += strayed * w
-        else:
-            for v in range(values):
-                w = exp(likely[v])
-                like[v] += w
-                square[v] += w * w
-                c.scratch[side, v] += strayed * exp(likely[v] + left[v])
-    for v in range(values):
-        if c.same_likelihood:
-            like[v], square[v] = np.float32(number), np.float32(number)
-        for k in range(4):
-            c.sums[k, v] += c.scratch[2 + k, v]
+    values, layers = c.losses.shape
+    likely, left, up, down = c.scratch[0], c.scratch[1], c.scratch[2], c.scratch[3]
+    for first in range(0, number, SOME):
+        some = min(SOME, number - first)
+        for j in range(some):
+            n = first + j
+            light = table[n, 2] * table[n, 1]
+            down[j] = light * table[n, 0]
+            up[j] = light - down[j]
+            for k in range(2 * layers):
+                c.scratch[4 + k, j] = table[n, head + k]
+        for j in range(some, SOME):
+            down[j] = up[j] = _ZERO
+        for v in range(values):
+            for j in range(SOME):
+                likely[j] = left[j] = _ZERO
+            for k in range(layers):
+                a, b, loss = c.by_length[v, k], c.by_scattering[v, k], c.losses[v, k]
+                for j in range(SOME):
+                    length = c.scratch[4 + k, j]
+                    left[j] += length * loss
+                    if not c.same_likelihood:
+                        likely[j] += length * a + c.scratch[4 + layers + k, j] * b
+            above = below = like = square = _ZERO
+            if c.same_likelihood:
+                for j in range(SOME):
+                    w = exp(left[j])
+                    above += up[j] * w
+                    below += down[j] * w
+                like = square = np.float32(some)
+            else:
+                for j in range(SOME):
+                    w = exp(likely[j] + left[j])
+                    above += up[j] * w
+                    below += down[j] * w
+                    w = where(j < some, exp(likely[j]), _ZERO)
+                    like += w
+                    square += w * w
+            c.sums[0, v] += above
+            c.sums[1, v] += below
+            c.sums[2, v] += like
+            c.sums[3, v] += square
