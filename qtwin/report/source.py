@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from html import escape
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -14,26 +14,9 @@ from qtwin.io.results import Array
 from qtwin.report import source_figures as draw
 from qtwin.report.figures import printed
 from qtwin.report.page import document, figure, number, provenance, table, write_page
-from qtwin.source import SPDC
-from qtwin.source.merits import BEAMS, Scan, Tuning
-from qtwin.source.nonlinear_crystal import Crystal
+from qtwin.report.source_figures import Findings
+from qtwin.source.merits import BEAMS
 from qtwin.source.phase_matching import EXPANSION
-from qtwin.source.spectra import Joint, Spectrum
-from qtwin.source.usable import AbstractCollection
-
-
-class Findings(NamedTuple):
-    """Everything that the page tells."""
-
-    source: SPDC
-    crystal: Crystal
-    collection: AbstractCollection
-    figures: dict[str, dict[str, Any]]
-    scan: Scan
-    tuning: list[Tuning]
-    spectrum: Spectrum
-    joint: Joint | None
-
 
 # group -> title; key -> (words, formula)
 TITLES = {

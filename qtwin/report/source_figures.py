@@ -1,7 +1,7 @@
 """Figures of a source of photon pairs."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,11 +11,25 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from qtwin.report.figures import BLACK, BLUE, GREY, ORANGE, new
-from qtwin.source.merits import sinc_biphoton
-from qtwin.source.usable import Aperture, Fibre
+from qtwin.source import SPDC
+from qtwin.source.merits import Scan, Tuning, sinc_biphoton
+from qtwin.source.nonlinear_crystal import Crystal
+from qtwin.source.spectra import Joint, Spectrum
+from qtwin.source.usable import AbstractCollection, Aperture, Fibre
 
-if TYPE_CHECKING:
-    from qtwin.report.source import Findings
+
+class Findings(NamedTuple):
+    """Everything that the page tells."""
+
+    source: SPDC
+    crystal: Crystal
+    collection: AbstractCollection
+    figures: dict[str, dict[str, Any]]
+    scan: Scan
+    tuning: list[Tuning]
+    spectrum: Spectrum
+    joint: Joint | None
+
 
 NAMES: dict[str, tuple[str, Callable]] = {
     "temperature": ("temperature / °C", lambda x: x - 273.15),
@@ -24,7 +38,7 @@ NAMES: dict[str, tuple[str, Callable]] = {
 }
 
 
-def design(found: "Findings") -> Figure:
+def design(found: Findings) -> Figure:
     """Usable pairs and heralding over the waist of the pump and the length of the crystal."""
     fig = new(4.4)
     axes = fig.subplots(1, 2)
@@ -70,7 +84,7 @@ def _round(ax: Axes, x):
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def tuning(found: "Findings") -> Figure:
+def tuning(found: Findings) -> Figure:
     """Wavelengths over temperature and over angle or period."""
     fig = new(4.2)
     axes = fig.subplots(1, len(found.tuning), squeeze=False)[0]
@@ -89,7 +103,7 @@ def tuning(found: "Findings") -> Figure:
     return fig
 
 
-def fields(found: "Findings") -> Figure:
+def fields(found: Findings) -> Figure:
     """Correlations in the crystal and in the far field, with what the collection accepts."""
     fig = new(7.6)
     axes = fig.subplots(2, 2)
@@ -146,7 +160,7 @@ def _pair(ax: Axes, x, sinc, gauss):
     ax.legend(loc="upper right")
 
 
-def spectrum(found: "Findings") -> Figure:
+def spectrum(found: Findings) -> Figure:
     """Phase-matched spectra of signal and idler with the filter."""
     fig = new(3.9)
     axes = fig.subplots(1, 2)
@@ -167,7 +181,7 @@ def spectrum(found: "Findings") -> Figure:
     return fig
 
 
-def joint(found: "Findings") -> Figure:
+def joint(found: Findings) -> Figure:
     """Joint spectrum of a pulsed pump with its marginals and filters."""
     j = found.joint
     assert j is not None

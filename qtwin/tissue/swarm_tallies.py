@@ -185,8 +185,8 @@ def neighbourhood(by_length, by_scattering, losses) -> Neighbourhood:
     """Zeros of the right shapes, from logarithms [L, V]."""
     layers, values = losses.shape
     zeros = (np.zeros((4, values)), np.zeros((4 + 2 * layers, SOME), np.float32))
-    logs = (np.ascontiguousarray(a.T) for a in (by_length, by_scattering, losses))
-    return Neighbourhood(zeros[0], *logs, zeros[1], not by_length.any() and not by_scattering.any())
+    a, b, c = (np.ascontiguousarray(logs.T) for logs in (by_length, by_scattering, losses))
+    return Neighbourhood(zeros[0], a, b, c, zeros[1], not by_length.any() and not by_scattering.any())
 
 
 @njit(**(INNER | {"fastmath": INNER["fastmath"] | {"reassoc"}}))
