@@ -33,6 +33,7 @@ _P = tuple(
 _P0, _P1, _P2, _P3, _P4, _P5, _P6, _P7, _P8 = _P
 
 
+WIDEST = '"prefer-vector-width"="512"'
 _intrinsic: Any = intrinsic  # adds the context itself, which its type does not say
 
 
@@ -54,10 +55,14 @@ def _from_bits(context, x):
 
 @_intrinsic
 def widest(context: Any) -> Any:
-    """Ask for the widest vectors that the processor has in the function that calls this (LLVM's default is half)."""
+    """Ask for the widest vectors that the processor has in the function that calls this (LLVM's default is half).
+
+    Speed alone depends on it: where a llvmlite keeps attributes otherwise, the code is narrow, and a test says so.
+    """
 
     def code(target, builder, signature, args):
-        set.add(builder.function.attributes, '"prefer-vector-width"="512"')  # llvmlite knows no text attributes
+        if isinstance(builder.function.attributes, set):  # which refuses text attributes by its own ``add``
+            set.add(builder.function.attributes, WIDEST)
         return target.get_dummy_value()
 
     return types.none(), code

@@ -57,12 +57,13 @@ class FarField(Element):
     def partner(self, source: SPDC):
         """Mirrored partner's position y given the signal's x: normal of mean (1 - c) x and std s; returns (c, s).
 
-        c = (v + b_s - b_i)/(2 b_s), s^2 = b_i - (1 - c)^2 b_s with v, b_s, b_i the variances of x - y, x and y: the
-        bivariate normal law of the pair.
+        c = m_s v/b, s^2 = v (1 - m_s c) with v and b the variances of x - y and x, m_s the signal's share of the pump's
+        wave number (`qtwin.source.biphoton`): the bivariate normal law of the pair.
         """
-        b_s, b_i = (width**2 for width in self.beam_widths(source))
-        c = (self.correlation_width(source) ** 2 + b_s - b_i) / (2 * b_s)
-        return c, jnp.sqrt(b_i - b_s + c * (2 - c) * b_s)
+        v, b = self.correlation_width(source) ** 2, self.beam_widths(source)[0] ** 2
+        share = source.biphoton().shares()[0]
+        c = share * v / b
+        return c, jnp.sqrt(v * (1 - share * c))
 
     def field_fraction(self, source: SPDC):
         """Part of the signal beam that falls on the field of the superpixels."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from qtwin.core.params import parameters
 from qtwin.core.units import show
@@ -98,6 +99,8 @@ def _readings(found: Findings) -> Figure:
     spread = np.sqrt(np.diag(found.covariance))
     scale = np.where(spread > 0, spread, 1)
     image = right.imshow(found.covariance / scale[:, None] / scale[None, :], vmin=-1, vmax=1, cmap="RdBu_r")
+    for axis in (right.xaxis, right.yaxis):
+        axis.set_major_locator(MaxNLocator(8, integer=True))
     right.set_xlabel("number in a record")
     right.set_ylabel("number in a record")
     fig.colorbar(image, ax=right, label="expected correlation")

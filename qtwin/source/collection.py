@@ -13,7 +13,7 @@ from jax.scipy.special import i0e
 from qtwin.source.biphoton import AbstractBiphoton, Moments
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(48)
-_FAR = 9.0  # standard deviations after which a normal law is over: exp(-40)
+FAR = 9.0  # standard deviations after which a normal law is over: exp(-40)
 
 
 class Collected(NamedTuple):
@@ -48,8 +48,8 @@ def disc_probability(width, radius, offset):
     1 - Q1(d/s, R/s) (Marcum, IRE Trans. Inf. Theory 6, 59 (1960)) = integral of exp(-(r - d)^2/2 s^2) i0e(r d/s^2) r
     dr/s^2. All of one shape, in one unit; 1 - exp(-R^2/2 s^2) on the axis.
     """
-    low = jnp.clip(offset - _FAR * width, 0, radius)
-    r, weight = _between(low, jnp.minimum(radius, offset + _FAR * width))
+    low = jnp.clip(offset - FAR * width, 0, radius)
+    r, weight = _between(low, jnp.minimum(radius, offset + FAR * width))
     s, d = width[..., None], offset[..., None]
     return jnp.sum(weight * r / s**2 * jnp.exp(-(((r - d) / s) ** 2) / 2) * i0e(r * d / s**2), axis=-1)
 
@@ -64,11 +64,11 @@ def aperture_collection(pairs: Moments, signal_radius, idler_radius) -> Collecte
     """
     v = pairs.covariance
     s, i, c = jnp.sqrt(v[0, 0]), jnp.sqrt(v[2, 2]), jnp.abs(v[0, 2])
-    both, top = jnp.minimum(idler_radius, (_FAR + 3) * i), jnp.minimum(signal_radius, _FAR * s)
+    both, top = jnp.minimum(idler_radius, (FAR + 3) * i), jnp.minimum(signal_radius, FAR * s)
     slope = jnp.maximum(c / s**2, 1e-9 * i / s)
     width = jnp.sqrt(i**2 - (c / s) ** 2)
     # the partner crosses the edge of its aperture while the signal's radius goes from low to high
-    low, high = (jnp.clip((both + sign * _FAR * width) / slope, 0, top) for sign in (-1, 1))
+    low, high = (jnp.clip((both + sign * FAR * width) / slope, 0, top) for sign in (-1, 1))
     r, weight = (
         jnp.concatenate(parts) for parts in zip(_between(jnp.zeros_like(low), low), _between(low, high), strict=True)
     )

@@ -65,8 +65,10 @@ class Interaction:
         return indices[0], indices[-1]
 
     def index(self, beam: int, wavelength, angle, temperature=None):
-        """Index of the beam for a wave vector at ``angle`` (rad) in the plane."""
+        """Index of the beam for a wave vector at ``angle`` (rad) in the plane; only that of the e ray depends on it."""
         n_a, n_b = self.principal(beam, wavelength, temperature)
+        if self.rays[beam] != "e":
+            return n_a
         angle = to_float(angle)
         return 1 / jnp.sqrt((jnp.cos(angle) / n_a) ** 2 + (jnp.sin(angle) / n_b) ** 2)
 

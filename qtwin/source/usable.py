@@ -15,7 +15,7 @@ import numpy as np
 
 from qtwin.core.errors import FieldError, UserError
 from qtwin.core.params import Element, param, parameters, positive
-from qtwin.source.collection import _FAR, disc_probability
+from qtwin.source.collection import FAR, disc_probability
 from qtwin.source.nonlinear_crystal import Crystal
 from qtwin.source.pair_rate import FibrePairs, MultimodePairs, band, coupling, half_cone
 from qtwin.source.phase_matching import UNIAXIAL
@@ -117,7 +117,7 @@ class Aperture(AbstractCollection):
 
     def _panels(self, source, crystal):
         """Sines of the signal's angle from 0 to the last one collected, [6]; both edges have panels of their own."""
-        radii, blur = self._radii(source), _FAR * jnp.maximum(*_shares(source, crystal)) / source.waist
+        radii, blur = self._radii(source), FAR * jnp.maximum(*_shares(source, crystal)) / source.waist
         near, far = jnp.minimum(*radii), jnp.maximum(*radii)
         past = near + blur
         ends = jnp.stack([0 * near, jnp.maximum(near - blur, 0), near, past, jnp.maximum(past, far - blur), far + blur])

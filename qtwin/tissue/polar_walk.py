@@ -21,6 +21,7 @@ from qtwin.core.random import counter
 from qtwin.tissue.law import ROULETTE_BELOW, ROULETTE_ODDS
 from qtwin.tissue.polar_tables import ALIAS, COLUMNS, COSINE, KEPT
 
+RAY = 9  # columns of a ray before the layers
 HARMONICS = 5  # of the azimuth of exit: 1, cos, sin, cos 2, sin 2
 _threefry = counter(CPU).threefry
 _FLY, _TURN, _LUCK = (np.uint32(i << 30) for i in range(3))  # purposes for which an event draws
@@ -155,6 +156,25 @@ def _scatter(rows, b1, b2, b3, e, q, u, v):
 
 
 @njit(**FAST, forceinline=True)
+def _to_laboratory(e, q, u):
+    """Q, U in the frame of the laboratory of light in air, its frame ``e`` as `_to_faces` left it."""
+    kx, ky = e[2, 0], e[2, 1]
+    h = np.sqrt(kx * kx + ky * ky)
+    c, s = (e[0, 0], e[1, 0]) if h < _LEVEL else (kx / h, -ky / h if e[2, 2] > 0 else ky / h)
+    return _rotated(c * c - s * s, 2 * c * s, q, u)
+
+
+@njit(**FAST, forceinline=True)
+def _write(e, x, y, weight, q, u, v, lengths, scatterings, row):
+    """The columns of `RAY`, then length and scatterings in every layer."""
+    q, u = _to_laboratory(e, q, u)
+    row[0], row[1], row[2], row[3], row[4] = x, y, e[2, 0], e[2, 1], e[2, 2]
+    row[5], row[6], row[7], row[8] = weight, weight * q, weight * u, weight * v
+    for j in range(len(lengths)):
+        row[RAY + j], row[RAY + len(lengths) + j] = lengths[j], scatterings[j]
+
+
+@njit(**FAST, forceinline=True)
 def _count(e, x, y, weight, q, u, v, lengths, scatterings, mu_s, reach, found):
     """Count a photon that left at (x, y), its frame that of the meridian plane (at normal exit: any).
 
@@ -166,8 +186,7 @@ def _count(e, x, y, weight, q, u, v, lengths, scatterings, mu_s, reach, found):
     h = np.sqrt(kx * kx + ky * ky)
     bins, rings, pixels = found.angle.shape[1], found.ring.shape[1], found.image.shape[1]
     if h < _LEVEL:
-        c, s = e[0, 0], e[1, 0]
-        q, u = _rotated(c * c - s * s, 2 * c * s, q, u)
+        q, u = _to_laboratory(e, q, u)
         lab = (weight, weight * q, weight * u, weight * v)
         half = weight / 2 if down else -weight / 2
         found.angle[side, 0, 0, 0] += lab[0]
@@ -178,9 +197,9 @@ def _count(e, x, y, weight, q, u, v, lengths, scatterings, mu_s, reach, found):
         found.angle[side, 0, 4, 2] -= half * q
     else:
         c, s = kx / h, ky / h
-        c2, s2 = c * c - s * s, 2 * c * s
-        meridian, waves = (weight, weight * q, weight * u, weight * v), (1.0, c, s, c2, s2)
-        q, u = _rotated(c2, -s2 if down else s2, q, u)
+        meridian = (weight, weight * q, weight * u, weight * v)
+        waves = (1.0, c, s, c * c - s * s, 2 * c * s)
+        q, u = _to_laboratory(e, q, u)
         lab = (weight, weight * q, weight * u, weight * v)
         bin_ = min(int(np.arcsin(min(h, 1.0)) * (2 / np.pi) * bins), bins - 1)
         for m in range(HARMONICS):
@@ -206,8 +225,8 @@ def _count(e, x, y, weight, q, u, v, lengths, scatterings, mu_s, reach, found):
 
 
 @njit(**FAST)
-def walk(medium, n, rows, start, k0, k1, first, last, reach, found):
-    """Carry photons ``first`` to ``last`` - 1 to their end and count them.
+def walk(medium, n, rows, start, k0, k1, first, last, reach, found, rays):
+    """Carry photons ``first`` to ``last`` - 1 to their end and count them; one row of ``rays`` for each, if it has any.
 
     ``medium`` [4, L]: top, bottom, mu_a, mu_s; ``n`` [L + 2] with the outside; ``rows`` [L, cells + 1, COLUMNS];
     ``start`` [7]: direction inside and Stokes vector (weight, q, u, v) in its frame of incidence (p, s = y).
@@ -256,6 +275,8 @@ def walk(medium, n, rows, start, k0, k1, first, last, reach, found):
                 _leave(e, out, bend)
                 if passes:
                     if beyond < 0 or beyond >= layers:
+                        if len(rays):
+                            _write(e, x, y, weight, q, u, v, lengths, scatterings, rays[photon_ - first])
                         if strayed:
                             _count(e, x, y, weight, q, u, v, lengths, scatterings, medium[3], reach, found)
                         break
@@ -273,9 +294,14 @@ def walk(medium, n, rows, start, k0, k1, first, last, reach, found):
             event = np.uint32(event + np.uint32(1))
 
 
-def carry(medium, n, rows, start, words, first: int, last: int, reach: float, found: Counts) -> None:
-    """`walk` with its arguments in the types for which it is compiled, once."""
+def carry(medium, n, rows, start, words, first: int, last: int, reach: float, found: Counts, rays=None) -> None:
+    """`walk` with its arguments in the types for which it is compiled, once.
+
+    ``rays`` [last - first, RAY + 2 L], zeros: x, y, direction and Stokes vector in the laboratory of every photon that
+    left, and its length and scatterings in every layer; light that ended inside leaves zeros.
+    """
     k0, k1 = (np.uint32(w) for w in words)
     assert rows.shape[2] == COLUMNS
     arrays = (np.ascontiguousarray(a, float) for a in (medium, n, rows, start))
-    walk(*arrays, k0, k1, int(first), int(last), float(reach), found)
+    table = np.empty((0, RAY)) if rays is None else rays
+    walk(*arrays, k0, k1, int(first), int(last), float(reach), found, table)

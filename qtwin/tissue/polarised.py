@@ -21,9 +21,10 @@ import numpy as np
 from qtwin.core.errors import UserError
 from qtwin.core.random import stream, words
 from qtwin.tissue.carry import cores
+from qtwin.tissue.exits import COPIES, Exits
 from qtwin.tissue.polar_tables import tables
 from qtwin.tissue.slab import Slab
-from qtwin.tissue.tallies import Bins, default_bins
+from qtwin.tissue.tallies import LIGHT_SPEED, Bins, default_bins
 from qtwin.tissue.transport import LIMIT, Measured, jackknife, measured
 from qtwin.tissue.walk import BLOCKS
 
@@ -55,6 +56,13 @@ class PolarisedTransport(NamedTuple):
     photons: int
 
 
+class PolarisedExits(NamedTuple):
+    """Rays that leave, straight ones included, each with its Stokes vector."""
+
+    rays: Exits
+    stokes: np.ndarray  # [n, 4] in the laboratory; I is the weight of the ray
+
+
 def analysed(stokes, angle: float = 0.0):
     """I = (I + Q cos 2a + U sin 2a)/2 behind a linear polariser whose axis stands at ``angle`` from e1 (rad).
 
@@ -81,6 +89,23 @@ def _incident(stokes) -> np.ndarray:
         accepted = "four numbers (I, Q, U, V) with I greater than 0 and Q^2 + U^2 + V^2 at most I^2"
         raise UserError(f"stokes: got {stokes}, accepted is {accepted}")
     return given[1:] / given[0]
+
+
+def _accepted(stokes, photons, angle: float) -> np.ndarray:
+    """(q, u, v) of the incident light; UserError for what no walk can start from."""
+    part = _incident(stokes)
+    if not 1 <= photons < 2**32 - BLOCKS:
+        raise UserError(f"photons: got {photons}, accepted is at least 1 and less than 2^32")
+    if not 0 <= angle < np.pi / 2:
+        raise UserError(f"angle: got {angle:g} rad, accepted is from 0 to less than pi/2")
+    return part
+
+
+def _medium(slab: Slab):
+    """Top, bottom, mu_a, mu_s of every layer [4, L]; indices with air on both sides [L + 2]."""
+    bottoms = np.cumsum(np.asarray(slab.thickness, float))
+    medium = np.stack([np.append(0, bottoms[:-1]), bottoms, np.asarray(slab.mu_a), np.asarray(slab.mu_s)])
+    return medium, np.array([1.0, *np.asarray(slab.n, float), 1.0])
 
 
 def _straight(slab: Slab, polarised: np.ndarray, angle: float):
@@ -130,11 +155,7 @@ def polarised(
     """
     from qtwin.tissue.polar_walk import carry, counts  # here: numba is needed only where a processor carries
 
-    part = _incident(stokes)
-    if not 1 <= photons < 2**32 - BLOCKS:
-        raise UserError(f"photons: got {photons}, accepted is at least 1 and less than 2^32")
-    if not 0 <= angle < np.pi / 2:
-        raise UserError(f"angle: got {angle:g} rad, accepted is from 0 to less than pi/2")
+    part = _accepted(stokes, photons, angle)
     if pixels < 0:
         raise UserError(f"pixels: got {pixels}, accepted is 0 or more")
     bins = default_bins(slab) if bins is None else bins
@@ -143,9 +164,7 @@ def polarised(
     need = 8 * (BLOCKS + 4) * (40 * bins.angles + 8 * bins.rings + 17 * layers + 4 * pixels**2) + rows.nbytes
     if need > memory_limit:
         raise UserError(f"memory_limit: got {memory_limit / 2**20:.3g} MiB, this walk needs {need / 2**20:.3g} MiB")
-    bottoms = np.cumsum(np.asarray(slab.thickness, float))
-    medium = np.stack([np.append(0, bottoms[:-1]), bottoms, np.asarray(slab.mu_a), np.asarray(slab.mu_s)])
-    n = np.array([1.0, *np.asarray(slab.n, float), 1.0])
+    medium, n = _medium(slab)
     specular, start, ballistic, slant = _straight(slab, part, angle)
     seed, per_block = words(stream(key, "polarised")), -(-int(photons) // BLOCKS)
     found = [counts(*cells) for _ in range(BLOCKS)]
@@ -159,6 +178,39 @@ def polarised(
         list(pool.map(block, range(BLOCKS)))
     means = jax.tree.map(lambda *a: np.stack(a) / per_block, *found)
     return _report(means, specular, ballistic, slant, bins, int(pixels), BLOCKS * per_block)
+
+
+def polarised_exits(
+    slab: Slab, scatterers, stokes=NATURAL, *, key, photons: int, angle: float = 0.0, memory_limit: float = LIMIT
+) -> tuple[PolarisedExits, np.ndarray]:
+    """Rays that leave when ``photons`` of a polarised pencil beam meet ``slab``, and the specular Stokes vector [4].
+
+    As `polarised`, whose sums these rays make for the same key (there the straight part is exact), and as
+    `qtwin.tissue.exits`. Raises UserError as both.
+    """
+    from qtwin.tissue.polar_walk import RAY, carry, counts  # here: numba is needed only where a processor carries
+
+    part, rows, layers = _accepted(stokes, photons, angle), tables(slab, scatterers), slab.mu_s.shape[0]
+    need = 8 * (RAY + 2 * layers) * COPIES * int(photons)
+    if need > memory_limit:
+        limit = f"memory_limit is {memory_limit / 2**30:.2f} GiB"
+        raise UserError(f"photons: {photons} photons that leave need {need / 2**30:.2f} GiB, {limit}")
+    medium, n = _medium(slab)
+    specular, start, _, _ = _straight(slab, part, angle)
+    seed, table = words(stream(key, "polarised")), np.zeros((int(photons), RAY + 2 * layers))
+
+    def some(first):
+        last = min(first + CALL, int(photons))
+        carry(medium, n, rows, start, seed, first, last, 1.0, counts(layers, 1, 1, 0), table[first:last])
+
+    with ThreadPoolExecutor(cores()) as pool:
+        list(pool.map(some, range(0, int(photons), CALL)))
+    left = np.flatnonzero(table[:, 5] > 0)
+    out = table[left]
+    length = out[:, RAY : RAY + layers]
+    time = length @ np.asarray(slab.n, float) / LIGHT_SPEED
+    rays = Exits(left, out[:, 4] > 0, out[:, :2], out[:, 2:5], time, out[:, 5], length, out[:, RAY + layers :])
+    return PolarisedExits(rays, out[:, 5:9]), specular
 
 
 def _report(means, specular, ballistic, slant, bins: Bins, pixels: int, photons: int) -> PolarisedTransport:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from differences import gradient_error, once
+from slopes import gradient_error, once
 
 from qtwin.core.errors import FieldError
 from qtwin.modes.coherence_tomography import (

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from differences import once
+from slopes import once
 
 from qtwin.core.errors import FieldError
 from qtwin.modes.counts import counts, detected, thermal_distribution

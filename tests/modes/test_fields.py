@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from differences import gradient_error, once
+from slopes import gradient_error, once
 
 from qtwin.core.errors import FieldError
 from qtwin.modes.counts import correlation, counts, mode_number

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from differences import gradient_error, once
 from scipy.special import eval_hermite, factorial
+from slopes import gradient_error, once
 
 from qtwin.core.errors import FieldError, UserError
 from qtwin.modes.counts import counts

@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from differences import gradient_error, once
 from scipy.optimize import minimize_scalar
+from slopes import gradient_error, once
 
 from qtwin.core.errors import UserError
 from qtwin.modes.counts import number_distribution

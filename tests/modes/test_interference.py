@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 import pytest
-from differences import gradient_error, once
 from scipy.linalg import expm
+from slopes import gradient_error, once
 
 from qtwin.core.errors import FieldError
 from qtwin.modes.interference import (

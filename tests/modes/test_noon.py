@@ -4,7 +4,7 @@ import fock_space
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from differences import gradient_error, once
+from slopes import gradient_error, once
 
 from qtwin.core.errors import FieldError
 from qtwin.modes.information import classical_fisher

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from differences import once
+from slopes import once
 
 from qtwin.modes.counts import click_patterns, counts, number_distribution
 from qtwin.modes.gaussian import displace, join, squeezed, thermal

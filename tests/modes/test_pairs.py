@@ -3,10 +3,10 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from differences import gradient_error, once
 from scipy.integrate import quad
 from scipy.linalg import expm
 from scipy.stats import nbinom
+from slopes import gradient_error, once
 
 from qtwin.core.errors import FieldError
 from qtwin.modes.counts import counts

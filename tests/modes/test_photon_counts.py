@@ -5,9 +5,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from differences import gradient_error, once
 from scipy.integrate import quad
 from scipy.stats import nbinom, poisson
+from slopes import gradient_error, once
 
 from qtwin.core.errors import FieldError, UserError
 from qtwin.modes.counts import (

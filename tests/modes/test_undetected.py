@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from differences import gradient_error, once
+from slopes import gradient_error, once
 
 from qtwin.core.errors import FieldError
 from qtwin.modes.undetected import (

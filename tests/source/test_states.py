@@ -1,14 +1,12 @@
 """States as sources: one battery for all of them, then pseudothermal and squeezed light against closed forms."""
 
-from functools import partial
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.special import erf
-from slopes import check_slopes
+from slopes import check_slopes, once
 
 from qtwin.core.errors import FieldError
 from qtwin.core.params import parameters
@@ -58,7 +56,6 @@ def everything(state):
     return jnp.concatenate([law(state), figures, waves])
 
 
-once = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # half the time to compile
 compiled = once(everything)
 together = once(jax.vmap(lambda state, x: law(put(state, x)), in_axes=(None, 0)))
 moved = once(lambda state, x: law(put(state, x)))

@@ -12,7 +12,7 @@ from polarised_cases import BINS, DIPOLES, ELLIPTIC, ONE, agrees, amplitudes, by
 from qtwin.core.errors import UserError
 from qtwin.tissue import HenyeyGreenstein, Rayleigh
 from qtwin.tissue.polar_tables import Depolarising
-from qtwin.tissue.polarised import analysed, degree_of_polarisation
+from qtwin.tissue.polarised import analysed, degree_of_polarisation, polarised_exits
 from qtwin.tissue.polarised import polarised as carry
 from qtwin.tissue.tallies import Bins
 
@@ -208,6 +208,55 @@ def test_stokes_vectors_in_air_are_physical(rayleigh_walk):
     error = rayleigh_walk.polarisation["reflected"].stderr
     assert abs(rayleigh_walk.polarisation["reflected"].value - mean) < 3 * error and error < 0.01
     assert degree_of_polarisation(np.zeros(4)) == 0
+
+
+# --- rays out --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1.0, 1.4])
+def test_rays_make_the_sums_of_the_walk(n):
+    """Same key, same photons: Stokes vectors of either side, derivatives from lengths and scatterings; straight light.
+
+    Two layers, elliptic light at 20 degrees: rows, layers and the frames of the two sides cannot be exchanged.
+    """
+    two = slab(thickness=[4e-4, 6e-4], mu_a=[300.0, 50.0], mu_s=[1e3, 2.5e3], n=n)
+    given = {"key": jax.random.key(21), "photons": 32_000, "angle": 0.35}
+    walked = carry(two, Rayleigh(), ELLIPTIC, bins=BINS, **given)
+    (rays, stokes), specular = polarised_exits(two, Rayleigh(), ELLIPTIC, **given)
+    np.testing.assert_array_equal(specular, walked.specular)
+    np.testing.assert_array_equal(rays.weight, stokes[:, 0])
+    assert np.all(np.linalg.norm(stokes[:, 1:], axis=1) <= stokes[:, 0] * (1 + 1e-9))
+    np.testing.assert_allclose(np.linalg.norm(rays.direction, axis=1), 1, rtol=1e-12)
+    total = given["photons"]
+    straight = rays.below & (rays.scatterings.sum(axis=1) == 0)
+    if n == 1.0:  # else light that was only mirrored is not straight
+        strayed = walked.transmitted.value - walked.ballistic
+        np.testing.assert_allclose(stokes[rays.below & ~straight].sum(axis=0) / total, strayed, rtol=1e-9, atol=1e-12)
+        depth = (two.mu_a + two.mu_s) @ two.thickness / np.cos(0.35)
+        assert abs(stokes[straight, 0].sum() / total - np.exp(-depth)) < 4 * np.sqrt(np.exp(-depth) / total)
+        inside = stokes[straight].mean(axis=0)
+        np.testing.assert_allclose(inside / inside[0], ELLIPTIC, rtol=1e-9)
+    up = ~rays.below
+    np.testing.assert_allclose(stokes[up].sum(axis=0) / total, walked.reflected.value, rtol=1e-9)
+    by_length = -(stokes[up, None, :] * rays.length[up, :, None]).sum(axis=0) / total
+    np.testing.assert_allclose(by_length, walked.slopes["mu_a"]["reflected"].value, rtol=1e-9, atol=1e-15)
+    more = rays.scatterings[up] / np.asarray(two.mu_s) - rays.length[up]
+    by_scattering = (stokes[up, None, :] * more[:, :, None]).sum(axis=0) / total
+    np.testing.assert_allclose(by_scattering, walked.slopes["mu_s"]["reflected"].value, rtol=1e-9, atol=1e-15)
+    np.testing.assert_allclose(rays.time, rays.length.sum(axis=1) * n / 299792458.0, rtol=1e-12)
+
+
+def test_rays_leave_where_light_comes_out():
+    """A clear slanted plate: one place, one direction, one time for all straight rays."""
+    plate = slab(mu_s=0.0, mu_a=0.0, n=1.5)
+    rays = polarised_exits(plate, None, ELLIPTIC, key=jax.random.key(2), photons=2000, angle=0.5)[0].rays
+    inside = np.arcsin(np.sin(0.5) / 1.5)
+    first = rays.below & np.isclose(rays.length[:, 0], 1e-3 / np.cos(inside))
+    assert first.sum() > 1500
+    np.testing.assert_allclose(rays.place[first], [[1e-3 * np.tan(inside), 0.0]] * first.sum(), atol=1e-12)
+    np.testing.assert_allclose(rays.direction[first], [[np.sin(0.5), 0, np.cos(0.5)]] * first.sum(), atol=1e-12)
+    with pytest.raises(UserError, match=r"photons: 1000000000 photons that leave need .* GiB, memory_limit"):
+        polarised_exits(plate, None, key=jax.random.key(2), photons=10**9)
 
 
 # --- bad input -------------------------------------------------------------------------------------------------
