@@ -152,6 +152,7 @@ def test_a_sweep_of_thickness_compiles_nothing_new():
     ("overrides", "message"),
     [
         (["source=coherent"], r"source: coherent light emits no pairs.*spdc_bbo"),
+        (["source=bell"], r"source: got Bell to compare with; accepted is a pair source.*spdc_bbo"),
         (["detector=proem_hs_1024bx3"], r"detector: a camera stamps no times.*detector@camera"),
         (["detector@camera=spcm_aqrh_14"], r"camera: a single-photon device is no camera"),
         (["memory_limit=1MiB"], r"budget\.photons: .* need .* GiB, memory_limit"),

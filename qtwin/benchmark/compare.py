@@ -26,7 +26,8 @@ from qtwin.twin import Twin
 
 def _assemble(source, reference, optics, scene, tissue, detector, camera, correlation) -> Twin:
     if not isinstance(source, SPDC):
-        raise UserError("source: coherent light emits no pairs to compare with; accepted is a pair source (spdc_bbo)")
+        given = "coherent light emits no pairs" if isinstance(source, Coherent) else f"got {type(source).__name__}"
+        raise UserError(f"source: {given} to compare with; accepted is a pair source from a crystal (spdc_bbo)")
     if not isinstance(reference, Coherent):
         raise UserError("reference: the opponent is coherent light; accepted is source@reference=coherent")
     if not isinstance(detector, SinglePhoton):
