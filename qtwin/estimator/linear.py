@@ -7,13 +7,13 @@ clear object would give, k: how much of the idler's fluctuation is subtracted. D
 subtraction k = 1, the optimum is k = Cov(x, y)/Var(y). What is known is known to both sides.
 """
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from qtwin.core.random import stream
+from qtwin.core.random import numpy_generator
 
 
 class Records(NamedTuple):
@@ -85,25 +85,21 @@ def covariance(records: Records, cal: Calibration):
     return jnp.stack(out)
 
 
-@partial(jax.jit, static_argnames="exposures")
 def thin(records: Records, exposures: int, *, key):
     """Independent exposures by thinning: counts x, y [exposures, n, n].
 
     Events common to x and y are drawn once and counted in both; the rest of each is drawn apart. Exact for
     Poisson pairs as far as they land within one superpixel of each other; the others count as unpaired.
     """
-    n = records.x.shape
     common = records.joint
     back = sum(moved(common[1 - dy, 1 - dx], dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
-    rest_x = jnp.maximum(records.x - jnp.sum(common, axis=(0, 1)), 0)
-    rest_y = jnp.maximum(records.y - back, 0)
 
-    def poisson(name, rate, shape):
-        return jax.random.poisson(stream(key, name), jnp.broadcast_to(rate, shape), shape).astype(records.x.dtype)
+    def poisson(name, rate):
+        return numpy_generator(key, name).poisson(np.maximum(rate, 0), (exposures, *rate.shape))
 
-    pairs = poisson("pairs", common, (exposures, *common.shape))
-    x = jnp.sum(pairs, axis=(1, 2)) + poisson("signal", rest_x, (exposures, *n))
-    landed = sum(moved(pairs[:, 1 - dy, 1 - dx], dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
-    y = landed + poisson("idler", rest_y, (exposures, *n))
-    noise = jax.random.normal(stream(key, "read"), (2, exposures, *n), x.dtype) * jnp.sqrt(records.read)
-    return x + noise[0], y + noise[1]
+    pairs = poisson("pairs", np.asarray(common))
+    landed = sum(moved(jnp.asarray(pairs[:, 1 - dy, 1 - dx]), dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
+    x = pairs.sum(axis=(1, 2)) + poisson("signal", np.asarray(records.x - jnp.sum(common, axis=(0, 1))))
+    y = np.asarray(landed) + poisson("idler", np.asarray(records.y - back))
+    noise = numpy_generator(key, "read").normal(size=(2, *x.shape)) * np.sqrt(float(records.read))
+    return tuple(jnp.asarray(counts, records.x.dtype) for counts in (x + noise[0], y + noise[1]))
