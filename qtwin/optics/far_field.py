@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from qtwin.core.errors import FieldError
-from qtwin.core.params import Element, efficiency, is_concrete, param, positive, static
+from qtwin.core.params import Element, efficiency, is_concrete, param, positive, real, static
 from qtwin.optics.point_spread import gaussian_width
 from qtwin.source.spdc import SPDC, inside
 
@@ -18,6 +18,10 @@ class FarField(Element):
     ``pixels`` x ``pixels`` superpixels of side ``pitch``; its diffraction is the Gaussian
     that has the curvature of the Airy pattern at its centre. Light meets the sample at normal incidence:
     the true angles have std w/(2 f), and more than 0.05 rad is refused.
+
+    What is out of place: a pump tilted by t moves the signal by m_s f l_s/l_p t and its mirrored partner by
+    -m_i f l_s/l_p t (m the shares of the pump's wave number); a sample dz behind the focal plane sees the ray of
+    crystal position r at x - dz r/f; the idler's camera is shifted, and drifts at constant speed during an exposure.
     """
 
     focal_length: jax.Array = param("m", positive, "focal length of the far-field lens")
@@ -26,7 +30,14 @@ class FarField(Element):
     illumination_transmission: jax.Array = param("", efficiency, "signal optics between crystal and sample")
     collection_transmission: jax.Array = param("", efficiency, "signal optics between sample and detector")
     idler_transmission: jax.Array = param("", efficiency, "idler optics between crystal and detector")
-    pixels: int = static("superpixels along a side of the field")
+    pump_tilt_x: jax.Array = param("rad", real, "angle of the pump to the axis, in air", 0.0)
+    pump_tilt_y: jax.Array = param("rad", real, "the same along y", 0.0)
+    defocus: jax.Array = param("m", real, "way from the focal plane of the far-field lens to the sample", 0.0)
+    idler_x: jax.Array = param("m", real, "shift of the idler's image against the signal's superpixels", 0.0)
+    idler_y: jax.Array = param("m", real, "the same along y", 0.0)
+    drift_x: jax.Array = param("m", real, "way of the idler's image during one exposure, centred on the shift", 0.0)
+    drift_y: jax.Array = param("m", real, "the same along y", 0.0)
+    pixels: int = static("superpixels along a side of the field", default=32)
     fine: int = static("cells of the object map along a side of a superpixel", default=4)
 
     def check(self):
@@ -46,28 +57,52 @@ class FarField(Element):
         """m of position per rad/m of the signal's transverse wave vector."""
         return self.focal_length * source.signal_wavelength / (2 * jnp.pi)
 
+    def origin(self, source: SPDC):
+        """Variance that the defocus adds to the signal's position, (dz/f)^2 Var r per axis, m^2."""
+        crystal = source.biphoton().moments().covariance[0, 0]
+        return (self.defocus / self.focal_length) ** 2 * crystal
+
     def beam_widths(self, source: SPDC):
         """std of the positions of signal and mirrored idler on the sample, per axis, m."""
-        return tuple(self.scale(source) * width for width in source.photon_widths())
+        signal, idler = (self.scale(source) * width for width in source.photon_widths())
+        return jnp.sqrt(signal**2 + self.origin(source)), idler
+
+    def beam_centres(self, source: SPDC):
+        """Middle of the signal's and of the mirrored idler's light on the sample, m, [2] each."""
+        pump = self.focal_length * source.signal_wavelength / source.pump_wavelength
+        m_s, m_i = source.biphoton().shares()
+        tilt = pump * jnp.stack([self.pump_tilt_x, self.pump_tilt_y])
+        return m_s * tilt, jnp.stack([self.idler_x, self.idler_y]) - m_i * tilt
+
+    def drift(self):
+        """Way of the idler's image during one exposure, m, [2]."""
+        return jnp.stack([self.drift_x, self.drift_y])
 
     def correlation_width(self, source: SPDC):
-        """std(x_s - y_i) of position and mirrored partner, per axis, m: f l_s/(2 pi w)."""
-        return self.scale(source) * source.sum_width()
+        """std(x_s - y_i) of position and mirrored partner, per axis: f l_s/(2 pi w) in focus, m."""
+        return jnp.sqrt((self.scale(source) * source.sum_width()) ** 2 + self.origin(source))
 
-    def partner(self, source: SPDC):
-        """Mirrored partner's position y given the signal's x: normal of mean (1 - c) x and std s; returns (c, s).
+    def partner(self, source: SPDC, of: str = "signal"):
+        """Partner's position given the photon's at x: normal of mean (1 - c) x and std s about the middles; (c, s).
 
-        c = m_s v/b, s^2 = v (1 - m_s c) with v and b the variances of x - y and x, m_s the signal's share of the pump's
-        wave number (`qtwin.source.biphoton`): the bivariate normal law of the pair.
+        ``of`` the signal: the mirrored idler's, or of the idler: the signal's. Bivariate normal law of the pair: with
+        v the variance of x_s - y_i in focus, b those of x_s and y_i, m the shares of the pump's wave number
+        (`qtwin.source.biphoton`) and d what defocus adds to b_s, c_s = (m_s v + d)/(b_s + d), c_i = m_i v/b_i,
+        s_s^2 = v (1 - m_s^2 v/b_s) + d (1 - c_s) (1 - m_s v/b_s) and s_i^2 = v (1 - m_i c_i) + d.
         """
-        v, b = self.correlation_width(source) ** 2, self.beam_widths(source)[0] ** 2
-        share = source.biphoton().shares()[0]
-        c = share * v / b
-        return c, jnp.sqrt(v * (1 - share * c))
+        v, d = (self.scale(source) * source.sum_width()) ** 2, self.origin(source)
+        focused, idler = ((self.scale(source) * width) ** 2 for width in source.photon_widths())
+        m_s, m_i = source.biphoton().shares()
+        if of == "idler":
+            c = m_i * v / idler
+            return c, jnp.sqrt(v * (1 - m_i * c) + d)
+        c, sharp = (m_s * v + d) / (focused + d), m_s * v / focused
+        return c, jnp.sqrt(v * (1 - m_s * sharp) + d * (1 - c) * (1 - sharp))
 
     def field_fraction(self, source: SPDC):
         """Part of the signal beam that falls on the field of the superpixels."""
-        return inside(self.beam_widths(source)[0], self.pixels * self.pitch / 2) ** 2
+        half, width = self.pixels * self.pitch / 2, self.beam_widths(source)[0]
+        return jnp.prod(inside(width, half, self.beam_centres(source)[0]))
 
     def centres(self):
         """Positions of the superpixel centres along an axis, m, [pixels]."""

@@ -4,15 +4,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import erf
+from jax.scipy.special import erf, sici
 
 from qtwin.core.errors import FieldError, UserError
 from qtwin.core.params import Element, is_concrete, param, positive, real, static
 from qtwin.source.biphoton import DoubleGaussian
 from qtwin.source.nonlinear_crystal import Crystal
-from qtwin.source.pair_rate import coupling
+from qtwin.source.pair_rate import band, coupling
 from qtwin.source.phase_matching import Interaction, idler_wavelength, poling_period
-from qtwin.source.sellmeier import LIGHT
 from qtwin.source.tuning import phase_matching_angle
 
 
@@ -103,17 +102,15 @@ class SPDC(Element):
         return strength * self.crystal_length**2 * intensity
 
     def pair_rate(self):
-        """R = gain A_p dnu pi/(16 a) in pairs/s, A_p = pi w^2/2.
+        """R = gain A_p/(8 pi a) integral of [integral from phi of sinc^2(u) du] dnu in pairs/s, A_p = pi w^2/2.
 
-        One mode per area x d^2q/(2 pi)^2 x dnu; the integral of sinc^2(2 a q^2) d^2q is pi^2/(4 a). All
-        pairs inside the filter of width dnu = c dl/l_s^2 are counted: the spectrum of phase matching is
-        taken wider than the filter, the pump as one plane wave over its area (`qtwin.source.pair_rate.MultimodePairs`
-        integrates over the true mismatch instead).
+        One mode per area x d^2q/(2 pi)^2 x dnu, |response|^2 = sinc^2(phi + 2 a q^2), phi = dk L/2 along the axis at
+        the signal's frequency (Boyd, Nonlinear Optics, 3rd ed., section 2.8, in modes); every direction, inside a top
+        hat of full width ``bandwidth``. Narrow filters (phi = 0) pass gain A_p dnu pi/(16 a).
         """
-        area = jnp.pi * self.waist**2 / 2
-        frequencies = LIGHT * self.bandwidth / self.signal_wavelength**2
-        directions = jnp.pi**2 / (4 * self.biphoton().phase_matching()) / (2 * jnp.pi) ** 2
-        return self.gain() * area * frequencies * directions
+        area, a = jnp.pi * self.waist**2 / 2, self.biphoton().phase_matching()
+        phi, hertz = _filtered(self.crystal_at(), self.pump_wavelength, self.signal_wavelength, self.bandwidth)
+        return self.gain() * area / (8 * jnp.pi * a) * jnp.sum(hertz * _tail(phi))
 
     def sample(self, count: int, *, key):
         """Transverse wave vectors of ``count`` pairs, rad/m: signal and idler, each [count, 2]."""
@@ -121,6 +118,19 @@ class SPDC(Element):
         return signal.k, idler.k
 
 
-def inside(width, half):
-    """Probability that a centred normal variable of std ``width`` lies within +-``half``."""
-    return erf(half / (jnp.sqrt(2.0) * width))
+@eqx.filter_jit
+def _filtered(crystal: Crystal, pump, signal, bandwidth):
+    """dk L/2 along the axis at points across the filter, and their weights in Hz, [64] each."""
+    waves, hertz = band(signal, bandwidth, 64)
+    return crystal.mismatch(pump, waves) * crystal.length / 2, hertz
+
+
+def _tail(phi):
+    """Integral of sinc^2 from phi to infinity, pi/2 - Si(2 phi) + sin^2(phi)/phi; elementwise."""
+    return jnp.pi / 2 - sici(2 * phi)[0] + phi * jnp.sinc(phi / jnp.pi) ** 2
+
+
+def inside(width, half, centre=0.0):
+    """Probability that a normal variable about ``centre`` of std ``width`` lies within +-``half``; elementwise."""
+    unit = jnp.sqrt(2.0) * width
+    return (erf((half - centre) / unit) + erf((half + centre) / unit)) / 2

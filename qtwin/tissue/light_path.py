@@ -30,6 +30,7 @@ from qtwin.tissue.weights import displacement, weight
 REACH = 1  # partners are counted as pairs up to this many superpixels apart
 SPREAD = 7  # the point spread is kept up to this many superpixels
 ROWS = 128  # paths evaluated together
+MOMENTS = 16  # of an exposure, over which a drifting image is averaged
 STRAIGHT = 1024  # offsets over which the unscattered light is averaged
 
 
@@ -61,9 +62,15 @@ class Exposure(NamedTuple):
 class _Light(NamedTuple):
     """Numbers that `images` needs about one configuration; all traced."""
 
+    middle: jax.Array  # [2] of the signal's light
     beam: jax.Array
-    shrink: jax.Array
+    shrink: jax.Array  # of the mirrored idler's place about its middle, given the signal's
     partner: jax.Array
+    idler_middle: jax.Array
+    idler_beam: jax.Array
+    idler_shrink: jax.Array
+    idler_partner: jax.Array
+    drift: jax.Array  # [2]
     blur: jax.Array
     pitch: jax.Array
     centres: jax.Array
@@ -74,12 +81,12 @@ class _Light(NamedTuple):
 
 
 def _spread_points(count: int, first):
-    """Additive recurrence in 6 dimensions, [count, 6] in (0, 1): even cover of offsets (Roberts 2018).
+    """Additive recurrence in 6 dimensions and one of step sqrt 2, [count, 7] in (0, 1): even cover (Roberts 2018).
 
     ``first`` numbers the points, so that blocks use different ones.
     """
     base = 1.1850512  # root of x^7 = x + 1
-    steps = jnp.asarray([base**-i for i in range(1, 7)], jnp.float32).astype(jnp.result_type(float))
+    steps = jnp.asarray([*(base**-i for i in range(1, 7)), 0.41421356], jnp.float32).astype(jnp.result_type(float))
     index = (first + jnp.arange(count)).astype(steps.dtype)
     return jnp.clip((0.5 + index[:, None] * steps[None, :]) % 1.0, 1e-6, 1 - 1e-6)
 
@@ -88,14 +95,22 @@ def _density(x, width):
     return jnp.exp(-0.5 * (x / width) ** 2) / (jnp.sqrt(2 * jnp.pi) * width)
 
 
-def _axis(light: _Light, offset):
+def _axis(light: _Light, offset, swept, axis: int):
     """Along one axis, for paths [r] and superpixels [n]: light per superpixel, and where the idler is."""
     x = light.centres[None, :] + offset[:, None]
-    bright = _density(x, light.beam) * light.pitch
+    bright = _density(x - light.middle[axis], light.beam) * light.pitch
     edges = (jnp.arange(2 * REACH + 2, dtype=x.dtype) - REACH - 0.5) * light.pitch
-    place = offset[:, None] - light.shrink * x
+    apart = light.idler_middle[axis] - light.middle[axis] + swept + offset
+    place = apart[:, None] - light.shrink * (x - light.middle[axis])
     z = (edges[None, None, :] - place[:, :, None]) / (jnp.sqrt(2.0) * light.partner)
     return bright, jnp.diff(erf(z), axis=-1) / 2
+
+
+def _idler_axis(light: _Light, offset, apart, axis: int):
+    """Along one axis: light of the idler per superpixel, and where the signal of one in the superpixel is, [r, n]."""
+    y = light.centres[None, :] + offset[:, None] - light.idler_middle[axis]
+    place = light.middle[axis] + (1 - light.idler_shrink) * y + apart[:, None]
+    return _density(y, light.idler_beam) * light.pitch, place
 
 
 def _through(light: _Light, x, y, shifts, crossings):
@@ -131,12 +146,13 @@ def _rows_images(light: _Light, w, shifts, crossings, end, points) -> Images:
     """Sum over paths [r] of weight times what they contribute to every image."""
     jitter = (points[:, :2] - 0.5) * light.pitch
     blur = ndtri(points[:, 2:4]) * light.blur
-    apart = ndtri(points[:, 4:6]) * light.partner
+    apart = ndtri(points[:, 4:6]) * light.idler_partner
+    swept = (points[:, 6:] - 0.5) * light.drift[None]
     first = shifts[:, 0]
 
     offset = jitter - end - blur
-    bright_x, idler_x = _axis(light, offset[:, 0])
-    bright_y, idler_y = _axis(light, offset[:, 1])
+    bright_x, idler_x = _axis(light, offset[:, 0], swept[:, 0], 0)
+    bright_y, idler_y = _axis(light, offset[:, 1], swept[:, 1], 1)
     x, y = light.centres[None, :] + offset[:, :1], light.centres[None, :] + offset[:, 1:]
     through = _through(light, x, y, shifts, crossings)
     wy = w[:, None] * bright_y
@@ -147,12 +163,12 @@ def _rows_images(light: _Light, w, shifts, crossings, end, points) -> Images:
     ]
     joint_open = jnp.einsum("ry,rx->yx", wy * idler_y[:, :, REACH], bright_x * idler_x[:, :, REACH])
 
-    gx, gy = light.centres[None, :] + jitter[:, :1], light.centres[None, :] + jitter[:, 1:]
-    ghost_x, ghost_y = _density(gx, light.beam) * light.pitch, _density(gy, light.beam) * light.pitch
-    met_x, met_y = gx * (1 - light.shrink) + apart[:, :1], gy * (1 - light.shrink) + apart[:, 1:]
+    ghost_x, met_x = _idler_axis(light, jitter[:, 0] - swept[:, 0], apart[:, 0], 0)
+    ghost_y, met_y = _idler_axis(light, jitter[:, 1] - swept[:, 1], apart[:, 1], 1)
     ghosts = (w[:, None] * ghost_y)[:, :, None] * ghost_x[:, None, :] * _through(light, met_x, met_y, shifts, crossings)
 
-    to_image, to_object = end + blur - first, apart + first
+    to_image, to_object = end + blur - first, apart + first - swept
+    registered = to_object + (light.middle - light.idler_middle)[None]
     return Images(
         jnp.sum(seen, axis=0),
         jnp.einsum("ry,rx->yx", wy, bright_x),
@@ -161,7 +177,7 @@ def _rows_images(light: _Light, w, shifts, crossings, end, points) -> Images:
         jnp.sum(ghosts, axis=0),
         jnp.einsum("ry,rx->yx", w[:, None] * ghost_y, ghost_x),
         jnp.einsum("r,ry,rx->yx", w, _hats(to_image[:, 1], light.pitch), _hats(to_image[:, 0], light.pitch)),
-        jnp.einsum("r,ry,rx->yx", w, _hats(to_object[:, 1], light.pitch), _hats(to_object[:, 0], light.pitch)),
+        jnp.einsum("r,ry,rx->yx", w, _hats(registered[:, 1], light.pitch), _hats(registered[:, 0], light.pitch)),
         jnp.sum(w),
         jnp.sum(w * to_image[:, 0] ** 2 + w * to_image[:, 1] ** 2) / 2,
         jnp.sum(w * to_object[:, 0] ** 2 + w * to_object[:, 1] ** 2) / 2,
@@ -252,11 +268,18 @@ class LightPath(Element):
 
     def _light(self) -> _Light:
         o, s = self.optics, self.source
-        shrink, partner = o.partner(s)
+        (middle, idler_middle), (beam, idler_beam) = o.beam_centres(s), o.beam_widths(s)
+        (shrink, partner), (idler_shrink, idler_partner) = o.partner(s), o.partner(s, of="idler")
         return _Light(
-            o.beam_widths(s)[0],
+            middle,
+            beam,
             shrink,
             partner,
+            idler_middle,
+            idler_beam,
+            idler_shrink,
+            idler_partner,
+            o.drift(),
             o.blur(s),
             o.pitch,
             o.centres(),
@@ -287,16 +310,20 @@ class LightPath(Element):
         o = self.optics
         width = jnp.sqrt(2.0) * o.beam_widths(self.source)[1]
         edges = (jnp.arange(o.pixels + 1, dtype=o.pitch.dtype) - o.pixels / 2) * o.pitch
-        along = jnp.diff(erf(edges / width)) / 2
-        return along[:, None] * along[None, :]
+        when, share = (jnp.asarray(a / 2, edges.dtype) for a in np.polynomial.legendre.leggauss(MOMENTS))
+        middle = o.beam_centres(self.source)[1][:, None] + o.drift()[:, None] * when[None]  # [2, moments]
+        x, y = jnp.diff(erf((edges[None, None, :] - middle[:, :, None]) / width), axis=-1) / 2
+        return jnp.einsum("ty,tx,t->yx", y, x, share)
 
     def sample(self, count: int, *, key) -> Exposure:
         """Carry ``count`` pairs photon by photon; the signal meets the sample, every one is followed."""
-        names = ("pairs", "tissue", "survival", "blur")
+        names = ("pairs", "tissue", "survival", "blur", "drift")
         keys = {name: stream(key, name) for name in names}
-        k_s, k_i = self.source.sample(count, key=keys["pairs"])
-        scale = self.optics.scale(self.source)
-        signal, idler = k_s * scale, -k_i * scale
+        pair = self.source.biphoton().sample(count, key=keys["pairs"])
+        (middle, idler_middle), scale = self.optics.beam_centres(self.source), self.optics.scale(self.source)
+        signal = middle[None] + pair[0].k * scale - pair[0].x * self.optics.defocus / self.optics.focal_length
+        when = jax.random.uniform(keys["drift"], (count, 1), signal.dtype) - 0.5
+        idler = idler_middle[None] - pair[1].k * scale + when * self.optics.drift()[None]
         layers, grid = self.tissue.layers(), self.grid()
         single = Grid(grid.values.astype(jnp.float32), jnp.asarray(grid.cell, jnp.float32))
         table = carry(
