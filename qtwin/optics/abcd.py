@@ -14,7 +14,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from qtwin.core.params import Element, param, real
+from qtwin.core.params import Element, efficiency, param, positive, real
+from qtwin.modes.checks import number, require, whole
 from qtwin.source.biphoton import Moments, Rays
 
 
@@ -34,17 +35,25 @@ def system(a, b, c, d) -> System:
 
 def free_space(length) -> System:
     """x -> x + length theta."""
-    return system(1, length, 0, 1)
+    return system(1, number("length", length, real), 0, 1)
+
+
+def _focal(length):
+    """A focal length, of either sign; FieldError where it is 0."""
+    length = number("focal_length", length, real)
+    require("focal_length", length != 0, "got 0 m, accepted is any other length")
+    return length
 
 
 def thin_lens(focal_length) -> System:
     """theta -> theta - x/f."""
-    return system(1, 0, -1 / focal_length, 1)
+    return system(1, 0, -1 / _focal(focal_length), 1)
 
 
 def far_field(focal_length) -> System:
     """From the front to the back focal plane of a lens (2f): x -> f theta, theta -> -x/f."""
-    return system(0, focal_length, -1 / focal_length, 0)
+    f = _focal(focal_length)
+    return system(0, f, -1 / f, 0)
 
 
 def relay(first, second) -> System:
@@ -132,6 +141,7 @@ def gaussian_aperture(rays: Rays, radius, *, key) -> Rays:
     Exact: t(x + y/2) t(x - y/2) = exp(-2 x^2/w^2) exp(-y^2/2 w^2), whose second factor convolves the Wigner function
     along k with variance 1/w^2 per axis.
     """
+    radius = number("radius", radius, positive)
     weight = rays.weight * jnp.exp(-2 * jnp.sum(rays.x**2, axis=-1) / radius**2)
     return rays._replace(weight=weight, k=rays.k + jax.random.normal(key, rays.k.shape, rays.k.dtype) / radius)
 
@@ -142,7 +152,7 @@ def gaussian_aperture_pairs(pairs: Moments, radius, arm: int) -> Moments:
     With u the column of V that belongs to x of this arm and s = w^2/4 + V_xx: V -> V - u u^T/s, mean -> mean - u
     x/s, weight times w^2/(4 s) exp(-|x|^2/2 s), then V_kk + 1/w^2.
     """
-    here = 2 * arm
+    here, radius = 2 * whole("arm", arm, 0, 1), number("radius", radius, positive)
     column, x = pairs.covariance[:, here], pairs.mean[here]
     s = radius**2 / 4 + column[here]
     covariance = pairs.covariance - column[:, None] * column[None, :] / s
@@ -158,6 +168,7 @@ def circular_aperture(rays: Rays, radius) -> Rays:
     later planes lack its rings (`qtwin.optics.point_spread`). No derivative by the radius: `qtwin.source.collection`
     has the smooth law.
     """
+    radius = number("radius", radius, positive)
     return rays._replace(weight=jnp.where(jnp.sum(rays.x**2, axis=-1) <= radius**2, rays.weight, 0))
 
 
@@ -166,6 +177,7 @@ def numerical_aperture(rays: Rays, aperture) -> Rays:
 
     Diffraction is left out as in `circular_aperture`.
     """
+    aperture = number("aperture", aperture, efficiency)
     sine2 = jnp.sum(rays.k**2, axis=-1) * (rays.wavelength / (2 * jnp.pi)) ** 2
     return rays._replace(weight=jnp.where(sine2 <= aperture**2, rays.weight, 0))
 
@@ -200,6 +212,7 @@ def ghost_image(object_distance, lens_distance, focal_length, signal_wavelength,
 
 def waist_beam(waist, wavelength):
     """Complex parameter of a Gaussian beam exp(-r^2/w^2) at its waist: q = i pi w^2/l."""
+    waist, wavelength = number("waist", waist, positive), number("wavelength", wavelength, positive)
     return jax.lax.complex(jnp.zeros_like(waist), jnp.pi * waist**2 / wavelength)
 
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from qtwin.core.errors import UserError
 from qtwin.core.params import Element, efficiency, is_concrete, param, positive, real
+from qtwin.modes.checks import number
 
 
 def mode_radius(core_radius, aperture, wavelength):
@@ -13,7 +14,8 @@ def mode_radius(core_radius, aperture, wavelength):
     V = 2 pi a NA/l, between 1.2 and 2.405 (one mode), within 1 % (Marcuse, Bell Syst. Tech. J. 56, 703 (1977)).
     Raises UserError outside.
     """
-    v = 2 * jnp.pi * core_radius * aperture / wavelength
+    core_radius, aperture = number("core_radius", core_radius, positive), number("aperture", aperture, efficiency)
+    v = 2 * jnp.pi * core_radius * aperture / number("wavelength", wavelength, positive)
     if is_concrete(v) and not 1.2 <= float(v) <= 2.405:
         raise UserError(
             f"fibre: got a normalised frequency V = {float(v):.4g}, accepted is 1.2 to 2.405 (a single mode)"
@@ -30,6 +32,9 @@ def coupling(beam_waist, fibre_radius, gap, shift, tilt, wavelength):
     ``tilt`` (rad), so that it meets the fibre at x - theta z. Shift and tilt lie in one plane; those in the other
     plane multiply by an exponential of their own. Elementwise. Paraxial; the reflection of the face is not in it.
     """
+    beam_waist, fibre_radius = number("beam_waist", beam_waist, positive), number("radius", fibre_radius, positive)
+    wavelength, gap = number("wavelength", wavelength, positive), number("gap", gap, real)
+    shift, tilt = number("shift", shift, real), number("tilt", tilt, real)
     one, two, z = beam_waist**2, fibre_radius**2, wavelength * gap / jnp.pi
     kappa = 4 * one * two / ((one + two) ** 2 + z**2)
     sideways = shift**2 / 2 * (1 / one + 1 / two)

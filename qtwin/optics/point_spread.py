@@ -12,6 +12,8 @@ import numpy as np
 from jax.scipy.special import sici
 
 from qtwin.core.errors import UserError
+from qtwin.core.params import positive
+from qtwin.modes.checks import number
 
 # std in v of exp(-v^2/2 s^2) for the Airy pattern, by what both have in common
 GAUSSIAN_WIDTHS = {
@@ -44,9 +46,14 @@ def _bessel(order: int, v):
     return jnp.where(jnp.abs(v) < _NEAR, near, wave)
 
 
+def _edge_frequency(wavelength, aperture):
+    """2 pi NA/l, rad/m: v of a circular pupil is this times r. FieldError unless both are greater than 0."""
+    return 2 * jnp.pi * number("aperture", aperture, positive) / number("wavelength", wavelength, positive)
+
+
 def airy_amplitude(r, wavelength, aperture):
     """2 J1(v)/v: field of a point, coherent imaging, 1 at the centre (Goodman, Introduction to Fourier Optics, 4.4)."""
-    return 2 * _bessel(1, 2 * jnp.pi * aperture * r / wavelength)
+    return 2 * _bessel(1, _edge_frequency(wavelength, aperture) * r)
 
 
 def airy(r, wavelength, aperture):
@@ -61,7 +68,7 @@ def gaussian_width(wavelength, aperture, kept: str):
     """
     if kept not in GAUSSIAN_WIDTHS:
         raise UserError(f"kept: got {kept!r}, accepted are {', '.join(GAUSSIAN_WIDTHS)}")
-    return GAUSSIAN_WIDTHS[kept] * wavelength / (2 * jnp.pi * aperture)
+    return GAUSSIAN_WIDTHS[kept] / _edge_frequency(wavelength, aperture)
 
 
 def defocused(r, defocus, wavelength, aperture):
@@ -73,8 +80,9 @@ def defocused(r, defocus, wavelength, aperture):
     """
     node, weight = (jnp.asarray(a / 2, r.dtype) for a in np.polynomial.legendre.leggauss(64))
     p = (node + 0.5).reshape((1,) * r.ndim + node.shape)
-    u = (2 * jnp.pi * aperture**2 * defocus / wavelength)[..., None]
-    wave = 2 * weight.reshape(p.shape) * p * _bessel(0, 2 * jnp.pi * aperture * r[..., None] / wavelength * p)
+    edge = _edge_frequency(wavelength, aperture)
+    u = (edge * aperture * defocus)[..., None]
+    wave = 2 * weight.reshape(p.shape) * p * _bessel(0, edge * r[..., None] * p)
     return jnp.sum(wave * jnp.cos(u * p**2 / 2), axis=-1) ** 2 + jnp.sum(wave * jnp.sin(u * p**2 / 2), axis=-1) ** 2
 
 
@@ -84,14 +92,16 @@ def incoherent_transfer(frequency, wavelength, aperture):
 
     Optical transfer function of the circular pupil (Goodman, section 6.3); real, so it is the MTF as well.
     """
-    s = jnp.abs(frequency) * wavelength / (2 * aperture)
+    s = jnp.abs(frequency) * jnp.pi / _edge_frequency(wavelength, aperture)
     inside = jnp.where(s < 1, s, 0)
     return jnp.where(s < 1, 2 / jnp.pi * (jnp.arccos(inside) - inside * jnp.sqrt(1 - inside**2)), 0)
 
 
 def coherent_transfer(frequency, wavelength, aperture):
     """1 up to the frequency NA/l, 0 beyond: transmission of the field's gratings."""
-    return jnp.where(jnp.abs(frequency) * wavelength <= aperture, 1, 0).astype(frequency.dtype)
+    return jnp.where(jnp.abs(frequency) * 2 * jnp.pi <= _edge_frequency(wavelength, aperture), 1, 0).astype(
+        frequency.dtype
+    )
 
 
 def coherent_edge(x, wavelength, aperture):
@@ -100,7 +110,7 @@ def coherent_edge(x, wavelength, aperture):
 
     The line spread of a circular pupil is the transform of its diameter, a sinc.
     """
-    v = 2 * jnp.pi * aperture * x / wavelength
+    v = _edge_frequency(wavelength, aperture) * x
     return (0.5 + jnp.sign(v) * sici(jnp.abs(v))[0] / jnp.pi) ** 2
 
 
@@ -112,5 +122,5 @@ def incoherent_edge(x, wavelength, aperture):
     node, weight = (jnp.asarray(b * np.pi / 4, x.dtype) for b in np.polynomial.legendre.leggauss(64))
     s, ds = jnp.sin(node + np.pi / 4), jnp.cos(node + np.pi / 4) * weight
     curve = 2 / jnp.pi * (jnp.arccos(s) - s * jnp.sqrt(1 - s**2)) * ds / s
-    wave = jnp.sin(4 * jnp.pi * aperture * x[..., None] / wavelength * s.reshape((1,) * x.ndim + s.shape))
+    wave = jnp.sin(2 * _edge_frequency(wavelength, aperture) * x[..., None] * s.reshape((1,) * x.ndim + s.shape))
     return 0.5 + jnp.sum(curve.reshape((1,) * x.ndim + s.shape) * wave, axis=-1) / jnp.pi
