@@ -111,7 +111,8 @@ class JointSpectrum(Element):
         """Full width of the grid, rad/s: the crystal's ``lobes``, 4 deviations of the pump's amplitude each side.
 
         The root u of a u + b u^2/2 = X, a = |D_s - D_i|, b = |k_s'' + k_i''|, X = lobes 2 pi/L + |chirp| L/2 +
-        max|D| v, v the pump's share; or three times the filter (1.2 times a top hat), where that is narrower.
+        max|D| v, v the pump's share; or the wider filter (three times it, Gaussian) and the pump's extent about it,
+        where that is narrower: the partners of what passes are on the grid.
         """
         centres = (self.pump_wavelength, self.signal_wavelength, self.idler_wavelength())
         (p, _), (s, b_s), (i, b_i) = (self._slopes(beam, w) for beam, w in enumerate(centres))
@@ -124,7 +125,7 @@ class JointSpectrum(Element):
         if self.filter == "none":
             return span
         wider = jnp.maximum(*self._filter_widths())
-        return jnp.minimum(span, (3 if self.filter == "gaussian" else 1.2) * wider)
+        return jnp.minimum(span, (3 if self.filter == "gaussian" else 1) * wider + 8 * self.pump_deviation())
 
     def _slopes(self, beam: int, wavelength):
         """dk/dw and d2k/dw2 of a beam by differences over 0.2 % of its frequency: enough to size the grid."""
@@ -162,13 +163,15 @@ class JointSpectrum(Element):
         return pump * polar(jnp.exp(-np.log(2) * (half / SINC_HALF) ** 2), half)
 
     def transmissions(self):
-        """Amplitude transmissions of the two filters, each [points]; derivatives by a top hat's width are 0."""
+        """Amplitude transmissions of the two filters, each [points]; cells at a top hat's edge pass in part."""
         v = self.detunings()
         if self.filter == "none":
             return jnp.ones_like(v), jnp.ones_like(v)
         if self.filter == "gaussian":
             return tuple(jnp.exp(-2 * np.log(2) * (v / width) ** 2) for width in self._filter_widths())
-        return tuple((jnp.abs(v) <= width / 2).astype(v.dtype) for width in self._filter_widths())
+        cell = v[1] - v[0]
+        shares = [jnp.clip((width / 2 - jnp.abs(v)) / cell + 0.5, 0, 1) for width in self._filter_widths()]
+        return tuple(jnp.where(share > 0, jnp.sqrt(jnp.where(share > 0, share, 1)), 0) for share in shares)
 
     def amplitude(self):
         """Joint amplitude behind the filters, [signal, idler], with sum |f|^2 = 1."""

@@ -83,12 +83,11 @@ class Joint(NamedTuple):
 
 
 @jax.jit
-def _joint(made: JointSpectrum, half_width):
+def _joint(made: JointSpectrum):
     """Complex amplitude [n, n], the same behind both filters, and the share of each photon that its filter passes."""
-    v, f = made.detunings(), made.emitted()
-    share = jnp.clip((half_width - jnp.abs(v)) / (v[1] - v[0]) + 0.5, 0, 1)
-    t = jnp.sqrt(share)[:, None] * jnp.sqrt(share)[None, :]
-    return f, jax.lax.complex(f.real * t, f.imag * t), share
+    f, (t_s, t_i) = made.emitted(), made.transmissions()
+    t = t_s[:, None] * t_i[None, :]
+    return f, jax.lax.complex(f.real * t, f.imag * t), t_s**2, t_i**2
 
 
 _purity = jax.jit(purity)
@@ -107,26 +106,24 @@ def joint(source: SPDC, crystal: Crystal, bandwidth: float, points: int) -> tupl
     own = [float(w) for w in (source.signal_wavelength, source.idler_wavelength())]
     filter_width = TURN * float(source.bandwidth) / own[0] ** 2
     deviation = TURN * bandwidth / float(source.pump_wavelength) ** 2 / FWHM
-    wide = [jnp.asarray((filter_width + 8 * deviation) * w**2 / TURN, full.dtype) for w in own]
+    own_filters = [jnp.asarray(filter_width * w**2 / TURN, full.dtype) for w in own]
 
-    def over(signal_filter, idler_filter) -> JointSpectrum:
-        widths = {"signal_filter": signal_filter, "idler_filter": idler_filter}
-        return JointSpectrum(crystal, *waves, full, **widths, filter="top hat", points=points)
+    def over(filters: str) -> JointSpectrum:
+        widths = dict(zip(("signal_filter", "idler_filter"), own_filters, strict=True))
+        return JointSpectrum(crystal, *waves, full, **widths, filter=filters, points=points)
 
     try:
-        near = over(*wide)
+        near = over("top hat")
     except UserError as error:
         if isinstance(error, FieldError) and error.field == "pump_bandwidth":
             raise UserError(f"pump.bandwidth: {error.problem.replace(' points', ' points of grid')}") from error
         raise UserError(f"pump.bandwidth, source.bandwidth: too wide for a joint spectrum ({error})") from error
     whole, why = None, ""
     try:
-        whole = over(*(100 * w for w in waves))  # filters wider than the emission
-        near = whole if float(whole.span()) <= float(near.span()) else near
+        whole = over("none")
     except UserError as error:
         why = str(error)
-    half = jnp.asarray(filter_width / 2)
-    emitted, passed, share = (np.asarray(a) for a in _joint(near, half))
+    emitted, passed, signal_share, idler_share = (np.asarray(a) for a in _joint(near))
     density = np.abs(emitted) ** 2
     mixed = float(_purity(jnp.asarray(passed)))
     duration = 2 * np.log(2) / np.pi * float(source.pump_wavelength) ** 2 / LIGHT / bandwidth
@@ -136,7 +133,8 @@ def joint(source: SPDC, crystal: Crystal, bandwidth: float, points: int) -> tupl
         "purity_filtered": figure(mixed, ""),
         "modes_filtered": figure(1 / mixed, ""),
     }
-    both, alone_s, alone_i = share @ density @ share, share @ density.sum(1), density.sum(0) @ share
+    alone_s, alone_i = signal_share @ density.sum(1), density.sum(0) @ idler_share
+    both = signal_share @ density @ idler_share
     figures |= {
         "filter_heralding_signal": figure(both / alone_i, ""),
         "filter_heralding_idler": figure(both / alone_s, ""),
@@ -150,7 +148,7 @@ def joint(source: SPDC, crystal: Crystal, bandwidth: float, points: int) -> tupl
     if whole is None:
         figures["purity_emitted"] = undefined(why, "")
     else:
-        every = emitted if whole is near else np.asarray(_joint(whole, half)[0])
+        every = np.asarray(_joint(whole)[0])
         alone, weight = float(_purity(jnp.asarray(every))), np.abs(every) ** 2
         figures |= {"purity_emitted": figure(alone, ""), "modes_emitted": figure(1 / alone, "")}
         for beam, axis, w in zip(BEAMS[1:], (1, 0), whole.frequencies(), strict=True):
