@@ -1,7 +1,5 @@
 """Joint spectral amplitude: Gaussian closed form, phases, chirped poling, filters, interference, derivatives."""
 
-import time
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -247,27 +245,3 @@ def test_refused():
         spectrum({"length": 1e-4}, pump_bandwidth=60e-9)
     with pytest.raises(FieldError, match=r"temperature: got 25 K, the KTP set .* holds from 250 to 550 K"):
         spectrum({"temperature": 25.0})
-
-
-@pytest.mark.slow
-def test_speed_of_256_by_256():
-    """Amplitude and decomposition below 0.3 s; the gradient by four parameters at most 4 evaluations."""
-    s = spectrum(points=256)
-
-    def of(x):
-        tree = eqx.tree_at(lambda t: (t.crystal.length, t.crystal.temperature), s, (x[0], x[1]))
-        return eqx.tree_at(lambda t: (t.pump_bandwidth, t.pump_chirp), tree, (x[2], x[3])).purity()
-
-    def least(f):
-        jax.block_until_ready(f())
-        times = []
-        for _ in range(7):
-            start = time.perf_counter()
-            jax.block_until_ready(f())
-            times.append(time.perf_counter() - start)
-        return min(times)
-
-    x = jnp.asarray([20e-3, WARM, 0.6e-9, 1e-25])
-    value, slope = jax.jit(of), jax.jit(jax.grad(of))
-    assert least(lambda: decompose(amplitude(s))) < 0.3
-    assert least(lambda: slope(x)) < 4 * least(lambda: value(x))
