@@ -11,7 +11,8 @@ from qtwin.core.errors import UserError
 from qtwin.core.params import Element
 from qtwin.core.random import numpy_generator, stream
 from qtwin.correlation import Coincidence
-from qtwin.detector import Camera, SinglePhoton
+from qtwin.detector import SinglePhoton
+from qtwin.detector.camera import AbstractCamera
 from qtwin.estimator import ghost, twin_beams
 from qtwin.estimator.linear import Calibration, Records, thin
 from qtwin.estimator.setting import Setting
@@ -55,7 +56,7 @@ class Twin(Element):
     optics: FarField
     scene: AbstractScene
     tissue: Slab
-    camera: Camera
+    camera: AbstractCamera
     detector: SinglePhoton
     correlation: Coincidence
 
@@ -129,17 +130,13 @@ class Twin(Element):
         size = min(CHUNK, 1 << max(pairs - 1, 0).bit_length())
         parts = [path.sample(size, key=stream(key, f"chunk {i}")) for i in range(-(-max(pairs, 1) // size))]
         exposure = jax.tree.map(lambda *a: np.concatenate(a)[:pairs], *parts)
-        args = (exposure, setting, self.optics, self.camera)
-        x, y = twin_beams.record(*args, key=stream(key, "camera"))
-        more = twin_beams.noise(idler, setting, self.optics, self.camera, key=stream(key, "camera noise"))
+        x, y = twin_beams.record(exposure, idler, setting, self.optics, self.camera, key=stream(key, "camera"))
         gx, gy, _ = ghost.record(
             exposure, idler, setting, self.optics, self.detector, self.correlation, key=stream(key, "ghost")
         )
         lost = (1 - np.asarray(exposure.survival))[twin_beams.pixel_of(exposure.idler, self.optics)[2]]
         error = lost.std() / np.sqrt(max(len(lost), 1)) if len(lost) else 0.0
-        return Sampled(
-            (x + more[0], y + more[1]), (gx, gy), pairs, (float(lost.mean()) if len(lost) else 0.0, float(error))
-        )
+        return Sampled((x, y), (gx, gy), pairs, (float(lost.mean()) if len(lost) else 0.0, float(error)))
 
 
 def twin_from(cfg) -> Twin:

@@ -55,9 +55,9 @@ def test_sample_agrees_with_expect_in_mean_variance_and_pairing(twin, walk, carr
     expected = float(records.joint[1, 1].sum())
     spread = np.sqrt(float(jnp.sum(records.x * records.y + records.joint[1, 1] ** 2)) / k)
     assert abs(common.mean() - expected) < 4 * spread
-    own = float(jnp.sum(records.x + records.read))
+    own = float(jnp.sum(records.x + records.noise_x))
     total = np.sum(x.var(axis=0, ddof=1))
-    error = np.sqrt(2 * float(jnp.sum((records.x + records.read) ** 2)) / (k - 1))
+    error = np.sqrt(2 * float(jnp.sum((records.x + records.noise_x) ** 2)) / (k - 1))
     assert abs(total - own) < 4 * error
 
 
@@ -92,8 +92,8 @@ def test_ensemble_by_thinning_agrees_with_expect(twin, walk):
     expectation = twin.expect(walk, PHOTONS)
     for name, (x, y) in twin.ensemble(expectation, 400, key=jax.random.key(3)).items():
         records = getattr(expectation, name)
-        z_x = (np.asarray(x).mean(axis=0) - records.x) / np.sqrt((records.x + records.read) / 400)
-        z_y = (np.asarray(y).mean(axis=0) - records.y) / np.sqrt((records.y + records.read) / 400)
+        z_x = (np.asarray(x).mean(axis=0) - records.x) / np.sqrt((records.x + records.noise_x) / 400)
+        z_y = (np.asarray(y).mean(axis=0) - records.y) / np.sqrt((records.y + records.noise_y) / 400)
         for z in (z_x, z_y):
             assert abs(float(jnp.mean(z**2)) - 1) < 4 * np.sqrt(2 / 64)
 

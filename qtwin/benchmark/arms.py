@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from qtwin.detector import SinglePhoton
 from qtwin.estimator import direct, ghost
 from qtwin.estimator.linear import Calibration, Records
+from qtwin.estimator.twin_beams import response
 from qtwin.tissue.light_path import Images
 from qtwin.twin import Expectation, Twin
 
@@ -101,9 +102,11 @@ class Arm:
         """Photons of this arm over the quantum arm's, so that the matched side of the ledger is equal."""
         if self.quantum or match == "incident":
             return 1.0
-        device = twin.detector if self.family == "ghost" else twin.camera
-        own = 1.0 if self.kind == "ideal" else float(device.efficiency * twin.optics.collection_transmission)
-        return float(device.efficiency * twin.optics.collection_transmission) / own
+        if self.kind != "ideal":
+            return 1.0
+        if self.family == "ghost":
+            return float(twin.detector.efficiency * twin.optics.collection_transmission)
+        return float(response(twin.camera, expectation.setting.time) * twin.optics.collection_transmission)
 
 
 def arms_of(protocols) -> tuple[Arm, ...]:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from qtwin.estimator import twin_beams
 from qtwin.estimator.linear import Calibration, estimate
 from qtwin.metrics.advantage import pooling, smoothing
 from qtwin.tissue.walk import BLOCKS
@@ -28,7 +29,9 @@ def carried_check(twin, sampled, expectation, blocks, weights, protocols) -> Che
     z = {}
     scale = {
         "twin_beams": float(
-            expectation.setting.incident * twin.camera.efficiency * twin.optics.collection_transmission
+            expectation.setting.incident
+            * twin_beams.response(twin.camera, expectation.setting.time)
+            * twin.optics.collection_transmission
         ),
         "ghost": None,
     }
@@ -42,14 +45,17 @@ def carried_check(twin, sampled, expectation, blocks, weights, protocols) -> Che
         else:
             factor = mean.sum() / max(own.mean(axis=0).sum(), 1e-300)
         shared = factor * _walk_error(own)
-        total_error = np.sqrt(mean.sum() + records.read * mean.size + (factor * _walk_error(own.sum(axis=(1, 2)))) ** 2)
+        own_x, own_y = (
+            mean + np.asarray(noise) for mean, noise in ((records.x, records.noise_x), (records.y, records.noise_y))
+        )
+        total_error = np.sqrt(own_x.sum() + (factor * _walk_error(own.sum(axis=(1, 2)))) ** 2)
         z[f"{name}: signal total"] = float((x.sum() - mean.sum()) / total_error)
-        variance = mean + float(records.read) + shared**2
+        variance = own_x + shared**2
         terms = (x - mean) ** 2 / variance
         spread = np.sum(2 + 1 / np.maximum(mean, 1e-12))
         z[f"{name}: signal image"] = float((terms.sum() - mean.size) / np.sqrt(spread))
         idler = np.asarray(records.y)
-        z[f"{name}: idler total"] = float((y.sum() - idler.sum()) / np.sqrt(idler.sum() + records.read * idler.size))
+        z[f"{name}: idler total"] = float((y.sum() - idler.sum()) / np.sqrt(own_y.sum()))
         arm = "optimal" if name == "twin_beams" else "ratio"
         cal: Calibration = twin.calibration(arm, expectation)
         law = pooling(records, cal, weights, smoothing(None, mean.shape[0]))

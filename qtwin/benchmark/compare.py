@@ -12,7 +12,8 @@ from qtwin.benchmark.comparison import Comparison, Outcome, Versus
 from qtwin.benchmark.settings import Settings
 from qtwin.core.errors import FieldError, UserError
 from qtwin.core.random import stream
-from qtwin.detector import Camera, SinglePhoton
+from qtwin.detector import SinglePhoton
+from qtwin.detector.camera import AbstractCamera
 from qtwin.estimator.linear import estimate, mean, thin, variance
 from qtwin.metrics.advantage import advantage, pooled_cost, pooling, smoothing
 from qtwin.metrics.image import quality, quality_of
@@ -34,7 +35,7 @@ def _assemble(source, reference, optics, scene, tissue, detector, camera, correl
         raise UserError(
             "detector: a camera stamps no times; accepted here is a single-photon device, cameras go to detector@camera"
         )
-    if not isinstance(camera, Camera):
+    if not isinstance(camera, AbstractCamera):
         raise UserError("camera: a single-photon device is no camera; accepted is detector@camera=proem_hs_1024bx3")
     if abs(float(reference.wavelength) / float(source.signal_wavelength) - 1) > 1e-6:
         raise FieldError(
@@ -151,10 +152,10 @@ def _fits(twin: Twin, settings: Settings, arms: int):
 
 def _saturation(twin: Twin, expectation):
     most = float(jnp.max(jnp.maximum(expectation.twin_beams.x, expectation.twin_beams.y)))
-    if most > float(twin.camera.full_well):
+    if most > float(twin.camera.saturation):
         raise UserError(
-            f"budget.photons: {most:.3g} electrons in the brightest superpixel, camera.full_well is "
-            f"{float(twin.camera.full_well):.3g}; accepted is a smaller budget in more exposures"
+            f"budget.photons: {most:.3g} electrons in the brightest superpixel, the camera holds "
+            f"{float(twin.camera.saturation):.3g} (camera.full_well); accepted is a smaller budget in more exposures"
         )
 
 

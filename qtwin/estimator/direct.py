@@ -2,9 +2,11 @@
 
 import jax.numpy as jnp
 
-from qtwin.detector import Camera, SinglePhoton
+from qtwin.detector import SinglePhoton
+from qtwin.detector.camera import AbstractCamera
 from qtwin.estimator.linear import Calibration, Records, uncorrelated
 from qtwin.estimator.setting import Setting
+from qtwin.estimator.twin_beams import recorded, response
 from qtwin.optics import FarField
 from qtwin.tissue.light_path import Images
 
@@ -16,11 +18,12 @@ def expect(images: Images, setting: Setting, optics: FarField, detector) -> tupl
     if detector is None:
         return uncorrelated(light), Calibration(nothing, nothing, clear, nothing)
     light, clear = light * optics.collection_transmission, clear * optics.collection_transmission
-    dark = detector.dark_rate * setting.time
-    if isinstance(detector, Camera):
-        records = uncorrelated(detector.mean(light, setting.time), detector.read_noise**2)
-        return records, Calibration(nothing + dark, nothing, detector.efficiency * clear, nothing)
+    if isinstance(detector, AbstractCamera):
+        dark = detector.mean(nothing, setting.time)
+        gain = response(detector, setting.time) * clear
+        return uncorrelated(*recorded(detector, light, setting.time)), Calibration(dark, nothing, gain, nothing)
     assert isinstance(detector, SinglePhoton)
+    dark = detector.dark_rate * setting.time
     live = detector.live(light, setting.time)
     records = uncorrelated(detector.events(light, setting.time) * live)
     return records, Calibration(dark * live, nothing, detector.efficiency * clear * live, nothing)

@@ -71,7 +71,8 @@ def expect(
     """
     c = clicks(accepted_light(images), images.ghost, idler, setting, optics, device, gate)
     joint = jnp.zeros((3, 3, *c.gross.shape), c.gross.dtype).at[1, 1].set(c.gross)
-    return Records(c.gross, c.array, joint, jnp.zeros((), c.gross.dtype))
+    nothing = jnp.zeros((), c.gross.dtype)
+    return Records(c.gross, c.array, joint, nothing, nothing)
 
 
 def calibration(

@@ -17,12 +17,13 @@ from qtwin.core.random import numpy_generator
 
 
 class Records(NamedTuple):
-    """First and second moments of one exposure: Poisson events, some common to x and y, and read noise."""
+    """First and second moments of one exposure: Poisson events, some common to x and y, and noise beside them."""
 
     x: jax.Array  # [n, n] mean counts
     y: jax.Array  # [n, n]
     joint: jax.Array  # [3, 3, n, n] mean events common to x here and y (dy, dx) superpixels further
-    read: jax.Array  # [] variance of the read noise of x and of y
+    noise_x: jax.Array  # [n, n] or [], variance of x beyond Poisson's: read noise, multiplication
+    noise_y: jax.Array
 
 
 class Calibration(NamedTuple):
@@ -34,9 +35,10 @@ class Calibration(NamedTuple):
     k: jax.Array
 
 
-def uncorrelated(x, read=0.0) -> Records:
+def uncorrelated(x, noise=0.0) -> Records:
     """Records of a single beam."""
-    return Records(x, jnp.zeros_like(x), jnp.zeros((3, 3, *x.shape), x.dtype), jnp.asarray(read, x.dtype))
+    nothing = jnp.zeros((3, 3, *x.shape), x.dtype)
+    return Records(x, jnp.zeros_like(x), nothing, jnp.asarray(noise, x.dtype), jnp.zeros((), x.dtype))
 
 
 def optimal_k(covariance, variance):
@@ -52,7 +54,7 @@ def estimate(x, y, cal: Calibration):
 
 def variance(records: Records, cal: Calibration):
     """Variance of `estimate` per superpixel and exposure, [n, n]."""
-    own = records.x + records.read + cal.k**2 * (records.y + records.read)
+    own = records.x + records.noise_x + cal.k**2 * (records.y + records.noise_y)
     return (own - 2 * cal.k * records.joint[1, 1]) / cal.gain**2
 
 
@@ -89,7 +91,8 @@ def thin(records: Records, exposures: int, *, key):
     """Independent exposures by thinning: counts x, y [exposures, n, n].
 
     Events common to x and y are drawn once and counted in both; the rest of each is drawn apart. Exact for
-    Poisson pairs as far as they land within one superpixel of each other; the others count as unpaired.
+    Poisson pairs as far as they land within one superpixel of each other; the others count as unpaired. Noise
+    beside Poisson's is drawn from the normal law of its variance.
     """
     common = records.joint
     back = sum(moved(common[1 - dy, 1 - dx], dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
@@ -101,5 +104,9 @@ def thin(records: Records, exposures: int, *, key):
     landed = sum(moved(jnp.asarray(pairs[:, 1 - dy, 1 - dx]), dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
     x = pairs.sum(axis=(1, 2)) + poisson("signal", np.asarray(records.x - jnp.sum(common, axis=(0, 1))))
     y = np.asarray(landed) + poisson("idler", np.asarray(records.y - back))
-    noise = numpy_generator(key, "read").normal(size=(2, *x.shape)) * np.sqrt(float(records.read))
-    return tuple(jnp.asarray(counts, records.x.dtype) for counts in (x + noise[0], y + noise[1]))
+    noise = numpy_generator(key, "read").normal(size=(2, *x.shape))
+    x, y = (
+        counts + unit * np.sqrt(np.asarray(variance))
+        for counts, unit, variance in zip((x, y), noise, (records.noise_x, records.noise_y), strict=True)
+    )
+    return jnp.asarray(x, records.x.dtype), jnp.asarray(y, records.x.dtype)

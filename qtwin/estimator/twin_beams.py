@@ -4,47 +4,56 @@ Brida, Genovese & Ruo Berchera, Nat. Photonics 4, 227 (2010) subtract the counts
 et al., Sci. Rep. 7, 6256 (2017) and Losero et al., Sci. Rep. 8, 7431 (2018) subtracts the part that is known.
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qtwin.core.random import numpy_generator, stream
-from qtwin.detector import Camera
+from qtwin.core.random import numpy_generator
+from qtwin.detector.camera import AbstractCamera
 from qtwin.estimator.linear import Calibration, Records, optimal_k
 from qtwin.estimator.setting import Setting
 from qtwin.optics import FarField
 from qtwin.tissue.light_path import Exposure, Images
 
 
-def expect(images: Images, idler, setting: Setting, optics: FarField, camera: Camera) -> Records:
+def expect(images: Images, idler, setting: Setting, optics: FarField, camera: AbstractCamera) -> Records:
     """Moments of signal counts x and mirrored idler counts y; ``idler`` is `LightPath.idler_image`."""
-    eta_s = camera.efficiency * optics.collection_transmission
-    eta_i = camera.efficiency * optics.idler_transmission
-    dark = camera.dark_rate * setting.time
-    x = eta_s * setting.incident * images.direct + dark
-    y = eta_i * setting.emitted * idler + dark
-    return Records(x, y, eta_s * eta_i * setting.incident * images.joint, camera.read_noise**2)
+    light = optics.collection_transmission * setting.incident * images.direct
+    lone = optics.idler_transmission * setting.emitted * idler
+    (x, noise_x), (y, noise_y) = (recorded(camera, photons, setting.time) for photons in (light, lone))
+    both = optics.collection_transmission * optics.idler_transmission * response(camera, setting.time) ** 2
+    return Records(x, y, both * setting.incident * images.joint, noise_x, noise_y)
+
+
+def response(camera: AbstractCamera, time):
+    """Electrons per photon: every camera is linear below its full well."""
+    return camera.mean(jnp.ones_like(time), time) - camera.mean(jnp.zeros_like(time), time)
+
+
+def recorded(camera: AbstractCamera, photons, time):
+    """(mean, variance beyond Poisson's) of a record, electrons; elementwise."""
+    mean = camera.mean(photons, time)
+    return mean, camera.variance(photons, time) - mean
 
 
 def calibration(
-    images: Images, idler, setting: Setting, optics: FarField, camera: Camera, k: str, transmission
+    images: Images, idler, setting: Setting, optics: FarField, camera: AbstractCamera, k: str, transmission
 ) -> Calibration:
     """Known beforehand: dark counts, idler mean, counts of a clear object, and k ('naive' 1, or 'optimal').
 
     The optimal k is that of a clear object times the ``transmission`` [n, n], which the experimenter takes from the
     mean of the direct counts (the error of that enters the variance only to second order).
     """
-    eta_s = camera.efficiency * optics.collection_transmission
-    eta_i = camera.efficiency * optics.idler_transmission
-    dark = camera.dark_rate * setting.time
-    y = eta_i * setting.emitted * idler + dark
+    eta = response(camera, setting.time)
+    eta_s, eta_i = eta * optics.collection_transmission, eta * optics.idler_transmission
+    y, noise = recorded(camera, optics.idler_transmission * setting.emitted * idler, setting.time)
     gain = eta_s * setting.incident * images.direct_open
     if k == "naive":
         factor = jnp.ones_like(y)
     else:
-        factor = optimal_k(eta_s * eta_i * setting.incident * images.joint_open, y + camera.read_noise**2)
+        factor = optimal_k(eta_s * eta_i * setting.incident * images.joint_open, y + noise)
         factor = factor * transmission
-    return Calibration(jnp.full_like(y, dark), y, gain, factor)
+    dark = camera.mean(jnp.zeros_like(y), setting.time)
+    return Calibration(dark, y, gain, factor)
 
 
 def pixel_of(positions, optics: FarField):
@@ -62,25 +71,15 @@ def histogram(positions, keep, optics: FarField):
     return np.bincount(row[keep] * n + column[keep], minlength=n * n).reshape(n, n)
 
 
-def record(exposure: Exposure, setting: Setting, optics: FarField, camera: Camera, *, key):
-    """Counts x, y [n, n] of one exposure carried photon by photon, before dark and read noise are added.
+def record(exposure: Exposure, idler, setting: Setting, optics: FarField, camera: AbstractCamera, *, key):
+    """Records x, y [n, n] of one exposure carried photon by photon, electrons.
 
-    ``exposure`` holds the pairs whose signal meets the sample; see `noise` for the rest.
+    ``exposure`` holds the pairs whose signal meets the sample; idlers whose signal was lost before it are added.
     """
-    eta_s = float(camera.efficiency * optics.collection_transmission)
-    eta_i = float(camera.efficiency * optics.idler_transmission)
-    u = numpy_generator(key, "camera").random((2, len(exposure.seen)))
-    x = histogram(exposure.signal, np.asarray(exposure.seen) & (u[0] < eta_s), optics)
-    y = histogram(exposure.idler, u[1] < eta_i, optics)
-    return x, y
-
-
-def noise(idler, setting: Setting, optics: FarField, camera: Camera, *, key):
-    """Counts added to x and y: dark, read noise, and idlers whose signal was lost before the sample."""
-    n = (optics.pixels, optics.pixels)
-    dark = camera.dark_rate * setting.time
-    lone = camera.efficiency * optics.idler_transmission * (setting.emitted - setting.incident) * idler
-    rates = jnp.stack([jnp.full(n, dark), dark + lone])
-    counts = jax.random.poisson(stream(key, "dark"), rates).astype(rates.dtype)
-    read = jax.random.normal(stream(key, "read"), (2, *n), rates.dtype) * camera.read_noise
-    return np.asarray(counts + read)
+    rng, time = numpy_generator(key, "camera"), setting.time
+    u = rng.random((2, len(exposure.seen)))
+    x = histogram(exposure.signal, np.asarray(exposure.seen) & (u[0] < float(optics.collection_transmission)), optics)
+    y = histogram(exposure.idler, u[1] < float(optics.idler_transmission), optics)
+    lone = optics.idler_transmission * jnp.maximum(setting.emitted - setting.incident, 0) * idler
+    y = y + rng.poisson(np.asarray(lone))
+    return camera.sample(x, time, rng=rng), camera.sample(y, time, rng=rng)

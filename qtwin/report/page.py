@@ -313,8 +313,7 @@ def _question(comparison: Comparison) -> str:
         ),
     }
     if "twin_beams" in s.protocols:
-        words = "quantum efficiency {efficiency}, read noise {read_noise} electrons, dark rate {dark_rate}, full well "
-        items["Camera"] = told(words + "{full_well} electrons, per superpixel", t.camera)
+        items["Camera"] = f"{type(t.camera).__name__}, a superpixel being one of its pixels; {listed(t.camera)}"
     if "ghost" in s.protocols:
         words = "efficiency {efficiency}, dark counts {dark_rate}, dead time {dead_time}, jitter {jitter}; coincidence "
         items["Single-photon detectors"] = told(words + "window {window}", t.detector, t.correlation)

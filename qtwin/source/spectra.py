@@ -109,8 +109,8 @@ def joint(source: SPDC, crystal: Crystal, bandwidth: float, points: int) -> tupl
     own_filters = [jnp.asarray(filter_width * w**2 / TURN, full.dtype) for w in own]
 
     def over(filters: str) -> JointSpectrum:
-        widths = dict(zip(("signal_filter", "idler_filter"), own_filters, strict=True))
-        return JointSpectrum(crystal, *waves, full, **widths, filter=filters, points=points)
+        one, two = own_filters
+        return JointSpectrum(crystal, *waves, full, signal_filter=one, idler_filter=two, filter=filters, points=points)
 
     try:
         near = over("top hat")

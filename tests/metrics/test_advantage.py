@@ -25,7 +25,11 @@ def arms(photons, split=0.0):
     joint = np.zeros((3, 3, N, N))
     joint[1, 1], joint[1, 2, :, :-1] = (1 - split) * pairs, split * pairs[:, :-1]
     records = Records(
-        jnp.asarray(eta * light * t), jnp.asarray(eta * light * 1.1), jnp.asarray(joint), jnp.asarray(0.0)
+        jnp.asarray(eta * light * t),
+        jnp.asarray(eta * light * 1.1),
+        jnp.asarray(joint),
+        jnp.asarray(0.0),
+        jnp.asarray(0.0),
     )
     nothing = jnp.zeros((N, N))
     gain = jnp.asarray(eta * light)
