@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,12 +22,15 @@ EXAMPLES = """examples:
   qtwin transport tissue=skin wavelength=810nm photons=1e6
   qtwin source source=ppktp collection=fibre collection.signal_waist=40um
   qtwin source -m source=ppktp,spdc_bbo source.crystal_length=2mm,10mm source.waist=50um,200um
+  qtwin correlate record.ptu                             rates, delay, g2, CAR, dead times of measured time tags
+  qtwin correlate record.ptu channels=[0,2] window=2ns
   qtwin info tissue=cortex                               every parameter, with its reference
 """
 COMMANDS = {
     "source": "a source of light: figures of merit, tuning, usable pairs into an aperture or a fibre",
     "benchmark": "compare quantum and classical imaging at the same photon budget",
     "transport": "carry light through tissue: fractions, curves, their errors and derivatives",
+    "correlate": "what a file of time tags says: rates, delay, correlation, CAR, efficiencies, dead times, drift",
     "info": "print every parameter with its value and reference, and the versions",
 }
 
@@ -99,7 +103,7 @@ def _command(argv: list[str]) -> int:
         parser.print_help()
         return 0
     command = parser.parse_args(argv[:1]).command
-    if command in ("source", "benchmark", "transport"):
+    if command in ("source", "benchmark", "transport", "correlate"):
         return _jobs(command, argv[1:])
     if command == "info":
         return _info(argv[1:])
@@ -132,7 +136,7 @@ def _jobs(command: str, argv: list[str]) -> int:
     import hydra
 
     from qtwin import sweep
-    from qtwin.core.config import VERSION_BASE, overlay, with_scene
+    from qtwin.core.config import VERSION_BASE, overlay
     from qtwin.sweep import Failures
 
     flags = [f"--{name}" for name in ("multirun", "resolve") if getattr(args, name)]
@@ -142,7 +146,10 @@ def _jobs(command: str, argv: list[str]) -> int:
         getattr(sweep, command)
     )
     try:
-        with overlay(*_overlays(args.config_dir)), _hydra_reads(["qtwin", *flags, "--", *with_scene(args.overrides)]):
+        with (
+            overlay(*_overlays(args.config_dir)),
+            _hydra_reads(["qtwin", *flags, "--", *_files(command, args.overrides)]),
+        ):
             run()
         lines = Failures.report()
     except OSError as error:
@@ -155,6 +162,19 @@ def _jobs(command: str, argv: list[str]) -> int:
     for line in lines:
         _complain(f"error: {line}", 2)
     return 2 if lines else 0
+
+
+def _files(command: str, overrides: Sequence[str]) -> list[str]:
+    """A file by its name alone: `scene.file=photo.png` chooses its scene, and a record is `file=...`."""
+    from qtwin.core.config import with_scene
+
+    if command != "correlate":
+        return with_scene(overrides)
+    first, rest = (list(overrides) or [""])[0], list(overrides[1:])
+    if not first or (re.match(r"[+~]*[a-z_./@]+=", first) and not Path(first).exists()):
+        return list(overrides)
+    quoted = first.replace("\\", "\\\\").replace('"', '\\"')
+    return [f'file="{quoted}"', *rest]
 
 
 @contextmanager

@@ -76,6 +76,13 @@ def source(cfg: DictConfig) -> float:
     return _point(cfg, source_job.run)
 
 
+def correlate(cfg: DictConfig) -> float:
+    """One point of `qtwin correlate`."""
+    from qtwin import correlate_job  # as above
+
+    return _point(cfg, correlate_job.run)
+
+
 def _tidy(folder: Path) -> None:
     """Remove what a refused run left; its folder, too, where that is the default (``outputs/<job>/<time>``)."""
     log_file, settings = folder / "run.log", folder / ".hydra"

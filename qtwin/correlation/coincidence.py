@@ -1,10 +1,13 @@
 """Coincidences of two streams of clicks: closed forms and counting."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import erf
 
+from qtwin.core.errors import UserError
 from qtwin.core.params import Element, param, positive
 from qtwin.detector.single_photon import FWHM
 
@@ -47,3 +50,40 @@ def count(first, second, window_ps: int) -> np.ndarray:
     low = np.searchsorted(second, first - window_ps // 2, side="left")
     high = np.searchsorted(second, first + (window_ps - window_ps // 2), side="left")
     return high - low
+
+
+class Bell(NamedTuple):
+    """E of the four pairs of settings and the CHSH sum S, with standard errors."""
+
+    correlations: np.ndarray  # [2, 2]
+    errors: np.ndarray  # [2, 2]
+    s: float
+    s_error: float
+
+
+def chsh(alpha, beta, counts, variances, settings) -> Bell:
+    """S = |E(a, b) + E(a, b') + E(a', b) - E(a', b')|, at most 2 without entanglement and 2 sqrt 2 with it.
+
+    E(a, b) = (N(a, b) + N(a+90, b+90) - N(a, b+90) - N(a+90, b))/(their sum): Clauser, Horne, Shimony & Holt,
+    Phys. Rev. Lett. 23, 880 (1969), with the four outcomes counted one after the other. alpha, beta (degrees of the
+    analysers), counts and their variances: [measurements]; gross counts have the variance C, net ones C + v
+    (`qtwin.correlation.accidentals.net`). settings: ((a, a'), (b, b')). UserError for one that was not measured.
+    """
+    table = {(a % 180, b % 180): (n, v) for a, b, n, v in zip(alpha, beta, counts, variances, strict=True)}
+    if len(table) < len(counts):
+        raise UserError("settings: the same pair of angles (modulo 180 degrees) is in the table twice")
+    correlation, variance = np.empty((2, 2)), np.empty((2, 2))
+    signs = np.array([1.0, 1.0, -1.0, -1.0])
+    for i, a in enumerate(settings[0]):
+        for j, b in enumerate(settings[1]):
+            wanted = [((a + p) % 180, (b + q) % 180) for p, q in ((0, 0), (90, 90), (0, 90), (90, 0))]
+            for pair in wanted:
+                if pair not in table:
+                    raise UserError(f"settings: ({a}, {b}) needs analysers at {pair} degrees, which were not measured")
+            n, v = np.array([table[pair] for pair in wanted]).T
+            if n.sum() <= 0:
+                raise UserError(f"settings: ({a}, {b}) has no counts")
+            correlation[i, j] = signs @ n / n.sum()
+            variance[i, j] = (signs - correlation[i, j]) ** 2 @ v / n.sum() ** 2
+    total = correlation.sum() - 2 * correlation[1, 1]
+    return Bell(correlation, np.sqrt(variance), abs(float(total)), float(np.sqrt(variance.sum())))

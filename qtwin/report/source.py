@@ -38,7 +38,7 @@ WORDS = {
     "peak_brightness": ("spectral brightness in the middle of the filter", BENNINK),
     "emitted": (
         "pairs emitted in all directions, closed form",
-        "gain × area × filter × π/(16 a): thin crystal, flat spectrum",
+        "gain × area/(8π a) × ∫∫ sinc²: thin crystal, the filter as it is",
     ),
     "plane_pump": ("signals collected, plane pump", CONE),
     "filter": ("width of the filter that is integrated", "where |Δk L/2| < 55"),
