@@ -14,6 +14,10 @@ from qtwin.core.params import Element, describe, parameters
 from qtwin.correlation import Coincidence
 from qtwin.design.sensitivity import put
 from qtwin.detector import Camera, SinglePhoton
+from qtwin.detector.emccd import EMCCD
+from qtwin.detector.iccd import ICCD
+from qtwin.detector.photodiode import HomodynePair
+from qtwin.detector.scmos import SCMOS
 from qtwin.optics import FarField
 from qtwin.scene import Lesion
 from qtwin.source import SPDC, Coherent
@@ -38,6 +42,10 @@ def geometry(optics):
 
 def crossing(slab):
     return jnp.log(slab.ballistic()) + slab.entrance() + slab.apparent_depth() * 1e4
+
+
+def frame(camera):
+    return camera.mean(2.0, 3.0) + camera.variance(2.0, 3.0)
 
 
 TISSUE = Composition("2 1/mm", 1.3, 0.8, 1.4, 0.2, 0.02, 0.7, "140 g/L", 0.5, 0.2, 0.01, 0.4)
@@ -75,6 +83,27 @@ ELEMENTS = {
         Camera(0.9, 4, "2 Hz", 1e5),
         lambda c: c.mean(100.0, 0.5) + c.read_noise**2,
         {"efficiency", "read_noise", "dark_rate"},
+    ),
+    "emccd": (
+        EMCCD(0.8, 30.0, 40.0, "0.02 Hz", 0.05, 1e-4, 405.0, 1.21e5, "50 Hz", 4.5, stages=53),
+        frame,
+        {"efficiency", "gain", "read_noise", "dark_rate", "clock_induced_charge", "register_charge"},
+    ),
+    "iccd": (
+        ICCD(0.25, 150.0, 1.4, 8.0, "60 Hz", "4 ns", "0.2 MHz", 1.9e4, "12 Hz", 4.0),
+        frame,
+        {"efficiency", "gain", "read_noise", "dark_rate"},
+    ),
+    "scmos": (
+        SCMOS(0.8, 0.9, 0.5, 0.4, "0.05 Hz", 0.02, "4 Hz", 0.03, 0.2, 370.0, "100 Hz", 1.3, rows=1000, seed=5),
+        lambda c: frame(c) + c.pattern_variance(2.0, 3.0),
+        {"efficiency", "fill_factor", "read_noise", "read_noise_spread", "dark_rate", "hot_fraction", "hot_rate"}
+        | {"gain_spread", "offset_spread"},
+    ),
+    "homodyne_pair": (
+        HomodynePair(0.93, 0.97, "13 dB", "20 MHz", "40 dB", "25 dB", "6 mW", "9 mW", "20 mW"),
+        lambda d: sum(d.expect(1.3, 0.05, 8e6)),
+        {*parameters(HomodynePair)} - {"most_power"},
     ),
     "single_photon": (
         SinglePhoton(0.6, "120 Hz", "30 ns", "200 ps"),

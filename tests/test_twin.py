@@ -9,9 +9,12 @@ import pytest
 from qtwin.core.config import compose
 from qtwin.core.errors import UserError
 from qtwin.design.sensitivity import field, put, sensitivity
+from qtwin.detector import SinglePhoton
+from qtwin.detector.afterpulsing import Exponentials
+from qtwin.detector.emccd import EMCCD
 from qtwin.estimator.linear import variance
 from qtwin.tissue.walk import BLOCKS
-from qtwin.twin import twin_from
+from qtwin.twin import Twin, twin_from
 
 SMALL = ["optics.pixels=8", "optics.pitch=300um", "scene.x=200um", "scene.diameter=1mm", "scene.absorption=0.4"]
 PHOTONS = 300.0
@@ -59,6 +62,30 @@ def test_sample_agrees_with_expect_in_mean_variance_and_pairing(twin, walk, carr
     total = np.sum(x.var(axis=0, ddof=1))
     error = np.sqrt(2 * float(jnp.sum((records.x + records.noise_x) ** 2)) / (k - 1))
     assert abs(total - own) < 4 * error
+
+
+def test_devices_with_every_effect_are_read_both_ways(twin, walk):
+    """Electron multiplication on the camera; afterpulses, recovery and a tail of the jitter on the diodes."""
+    camera = EMCCD(0.9, 30.0, 20.0, "1 Hz", 0.5, 1e-4, 1e5, 4e5, "50 Hz")
+    traps = Exponentials(0.08, [1.0], ["60 ns"])
+    diode = SinglePhoton(0.6, "150 Hz", "24 ns", "300 ps", "5 ns", jitter_tail="0.4 ns", afterpulsing=traps)
+    other = Twin(twin.source, twin.optics, twin.scene, twin.tissue, camera, diode, twin.correlation)
+    expectation, blocks = other.expect(walk, PHOTONS), twin.blocks(walk)
+    shots = [other.sample(PHOTONS, key=jax.random.key(150 + i)) for i in range(16)]
+    for protocol in ("twin_beams", "ghost"):
+        records = getattr(expectation, protocol)
+        image = np.asarray(blocks.direct if protocol == "twin_beams" else blocks.ghost).sum(axis=(1, 2))
+        for i, (mean, noise, walked) in enumerate(
+            ((records.x, records.noise_x, image), (records.y, records.noise_y, np.ones(BLOCKS)))
+        ):
+            drawn = np.array([getattr(shot, protocol)[i] for shot in shots])
+            total, variance = float(mean.sum()), mean + noise
+            shared = total * walked.std(ddof=1) / walked.mean() / np.sqrt(BLOCKS)
+            error = np.hypot(np.sqrt(float(variance.sum()) / len(shots)), shared)
+            assert abs(drawn.sum(axis=(1, 2)).mean() - total) < 4 * error
+            spread = np.sqrt(2 * float((variance**2).sum()) / (len(shots) - 1))
+            assert abs(drawn.var(axis=0, ddof=1).sum() - float(variance.sum())) < 4 * spread
+        assert float(records.noise_y.sum()) > 0.05 * float(records.y.sum())
 
 
 @pytest.mark.parametrize(
