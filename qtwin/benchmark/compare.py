@@ -35,6 +35,8 @@ def _assemble(source, reference, optics, scene, tissue, detector, camera, correl
         raise UserError(
             "detector: a camera stamps no times; accepted here is a single-photon device, cameras go to detector@camera"
         )
+    if detector.gate is not None:
+        raise UserError("detector.gate: got gates, accepted here is none: coincidences gate by correlation.window")
     if not isinstance(camera, AbstractCamera):
         raise UserError("camera: a single-photon device is no camera; accepted is detector@camera=proem_hs_1024bx3")
     if abs(float(reference.wavelength) / float(source.signal_wavelength) - 1) > 1e-6:

@@ -21,6 +21,7 @@ from qtwin.correlation.histogram import (
 )
 
 FOLDS = 2**21  # bins of the folded record in which a large delay is looked for
+COARSE = 64  # ps, the least of such a bin: on a shorter circle chance fills every bin
 
 
 class Peak(NamedTuple):

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 
 from qtwin.detector import SinglePhoton
 from qtwin.detector.camera import AbstractCamera
+from qtwin.estimator.ghost import beyond_poisson
 from qtwin.estimator.linear import Calibration, Records, uncorrelated
 from qtwin.estimator.setting import Setting
 from qtwin.estimator.twin_beams import recorded, response
@@ -25,5 +26,6 @@ def expect(images: Images, setting: Setting, optics: FarField, detector) -> tupl
     assert isinstance(detector, SinglePhoton)
     dark = detector.dark_rate * setting.time
     live = detector.live(light, setting.time)
-    records = uncorrelated(detector.events(light, setting.time) * live)
+    noise = beyond_poisson(detector, light, setting.time)
+    records = uncorrelated(detector.events(light, setting.time) * live, noise)
     return records, Calibration(dark * live, nothing, detector.efficiency * clear * live, nothing)

@@ -14,7 +14,7 @@ from qtwin.core.random import numpy_generator
 from qtwin.correlation import Coincidence
 from qtwin.correlation.coincidence import count
 from qtwin.detector import SinglePhoton
-from qtwin.detector.single_photon import alive
+from qtwin.detector.jitter import FWHM, capture
 from qtwin.estimator.linear import Calibration, Records, optimal_k
 from qtwin.estimator.setting import Setting
 from qtwin.estimator.twin_beams import pixel_of
@@ -39,9 +39,10 @@ def clicks(
 ) -> Clicks:
     """Means for light ``accepted`` in the bucket and ``ghost`` [n, n] of it heralded per superpixel.
 
-    Coincidences scale by both live fractions (cw light). An array click meets an unrelated bucket click with
-    chance a = S_b tau_w/T; but around the bucket click of a true pair the bucket is dead, so that of the true
-    pairs only the part 1 - c can have a second one, c = min(1, 2 tau_dead/tau_w): gross = pairs + a (array - c pairs).
+    Coincidences scale by both probabilities that an event clicks (cw light). An array click meets an unrelated
+    bucket click with chance a = S_b tau_w/T; but around the bucket click of a true pair the bucket is dead, so that
+    of the true pairs only the part 1 - c can have a second one, c = min(1, 2 tau_dead/tau_w): gross = pairs + a (array
+    - c pairs).
     """
     t = setting.time
     light = optics.collection_transmission * setting.incident * accepted
@@ -51,10 +52,25 @@ def clicks(
     live_array = device.live(idlers, t)
     array = device.events(idlers, t) * live_array
     eta = device.efficiency**2 * optics.collection_transmission * optics.idler_transmission
-    pairs = eta * setting.incident * ghost * gate.capture(device.jitter, device.jitter) * live_bucket * live_array
+    kept = captured(device, gate) * alive(device, live_bucket) * alive(device, live_array)
+    pairs = eta * setting.incident * ghost * kept
     chance = gate.accidentals(bucket, 1.0, t)
     carved = jnp.minimum(1, 2 * device.dead_time / gate.window)
     return Clicks(bucket, array, pairs, pairs + chance * (array - carved * pairs), chance, carved, live_bucket)
+
+
+def alive(device: SinglePhoton, live):
+    """Probability that an event clicks, from the mean clicks per event ``live``: live/(1 + p live), p afterpulses each.
+
+    Released carriers are events too, and find the device alive as often as photons do: to first order in p.
+    """
+    return live if device.afterpulsing is None else live / (1 + device.afterpulsing.probability * live)
+
+
+def captured(device: SinglePhoton, gate: Coincidence):
+    """Part of the true pairs inside the window, both clicks delayed by the device's jitter."""
+    sigma, tail = device.jitter / FWHM, device.jitter_tail
+    return capture(gate.window, sigma, sigma, tail, tail)
 
 
 def accepted_light(images: Images):
@@ -67,12 +83,21 @@ def expect(
 ) -> Records:
     """Moments of gross coincidences x and array clicks y: every coincidence uses one click of the array.
 
-    Poisson variances: dead times must be short against the spacing of clicks (their loss is printed).
+    Poisson variances, and what afterpulses add to those of the array: dead times must be short against the spacing of
+    clicks (their loss is printed).
     """
     c = clicks(accepted_light(images), images.ghost, idler, setting, optics, device, gate)
     joint = jnp.zeros((3, 3, *c.gross.shape), c.gross.dtype).at[1, 1].set(c.gross)
-    nothing = jnp.zeros((), c.gross.dtype)
-    return Records(c.gross, c.array, joint, nothing, nothing)
+    idlers = optics.idler_transmission * setting.emitted * idler
+    return Records(c.gross, c.array, joint, jnp.zeros((), c.gross.dtype), beyond_poisson(device, idlers, setting.time))
+
+
+def beyond_poisson(device: SinglePhoton, photons, time):
+    """Variance of the clicks above their mean, by afterpulses; 0 where dead time makes them steadier than Poisson's."""
+    if device.afterpulsing is None:
+        return jnp.zeros((), photons.dtype)
+    mean = device.events(photons, time) * device.live(photons, time)
+    return jnp.maximum(device.variance(photons, time) - mean, 0)
 
 
 def calibration(
@@ -110,28 +135,46 @@ def record(
     span = int(float(setting.time) * 1e12)
     rng = numpy_generator(key, "clicks")
     born = rng.integers(0, span, pairs)
-    jitter = float(device.jitter) * 1e12 / 2.354820045
     heard = np.asarray(exposure.seen) & (rng.random(pairs) < float(device.efficiency * optics.collection_transmission))
     row, column, inside = pixel_of(exposure.idler, optics)
     caught = inside & (rng.random(pairs) < float(device.efficiency * optics.idler_transmission))
     n = optics.pixels
-    dark = float(device.dark_rate * setting.time)
-
-    def tags(times, elements, lone):
-        """Clicks of light and ``lone`` [elements] mean unpaired events, after jitter and dead time."""
-        extra = rng.poisson(lone)
-        where = np.concatenate([elements, np.repeat(np.arange(len(extra)), extra)])
-        when = np.concatenate([times, rng.integers(0, span, extra.sum())])
-        order = np.lexsort((when, where))
-        when, where = when[order], where[order]
-        live = alive(when, where, round(float(device.dead_time) * 1e12))
-        when, where = when[live], where[live]
-        return when + np.rint(rng.normal(0, jitter, len(when))).astype(np.int64), where
-
     unpaired = float(device.efficiency * optics.idler_transmission * (setting.emitted - setting.incident))
-    bucket, _ = tags(born[heard], np.zeros(heard.sum(), np.int64), np.array([dark]))
-    when, where = tags(born[caught], (row * n + column)[caught], unpaired * np.asarray(idler).ravel() + dark)
-    hits = count(when, np.sort(bucket), round(float(gate.window) * 1e12))
+    lone = rng.poisson(max(unpaired, 0.0) * np.asarray(idler).ravel())
+    where = np.concatenate([(row * n + column)[caught], np.repeat(np.arange(n * n), lone)])
+    when = np.concatenate([born[caught], rng.integers(0, span, lone.sum())])
+    bucket, _ = tags(device, born[heard], np.zeros(heard.sum(), np.int64), 1, span, rng)
+    when, where = tags(device, when, where, n * n, span, rng)
+    hits = count(when, bucket, round(float(gate.window) * 1e12))
     x = np.bincount(where, weights=hits, minlength=n * n).reshape(n, n)
     y = np.bincount(where, minlength=n * n).reshape(n, n)
     return x, y, len(bucket)
+
+
+def tags(device: SinglePhoton, times, elements, count: int, span: int, rng):
+    """(times, elements) of the clicks of ``count`` alike elements in [0, span) ps, dark counts included.
+
+    One machine clicks for all: the elements follow each other on its clock, parted by a pause in which dead time and
+    afterpulses end, and what it clicks in a pause is left out.
+    """
+    from qtwin.detector import clicks  # numba: a second to import
+
+    rest = max(float(device.dead_time), 1e-6) + 10 * float(device.recovery_time)
+    rest += 0.0 if device.afterpulsing is None else float(device.afterpulsing.reach()[1])
+    turn = span + round(rest * 1e12)
+    together = max(1, min(count, 2**61 // turn))
+    order = np.lexsort((times, elements))
+    times, elements = times[order], elements[order]
+    when, where = [], []
+    for first in range(0, count, together):
+        here = slice(*np.searchsorted(elements, (first, min(first + together, count))))
+        state = clicks.begin(device, rng)
+        found, state = clicks.detect(
+            (elements[here] - first) * turn + times[here], min(together, count - first) * turn, state
+        )
+        found = np.concatenate([found, clicks.flush(state)])
+        element, time = np.divmod(found, turn)
+        kept = time < span
+        when.append(time[kept])
+        where.append(element[kept] + first)
+    return np.concatenate(when), np.concatenate(where)

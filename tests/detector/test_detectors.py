@@ -5,9 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qtwin.core.errors import FieldError
+from qtwin.core.config import build, compose, plain
+from qtwin.core.errors import FieldError, UserError
 from qtwin.detector import Camera, SinglePhoton
-from qtwin.detector.single_photon import FWHM, alive, live_fraction, paralysable_rate
+from qtwin.detector.single_photon import (
+    FWHM,
+    alive,
+    efficiency_at,
+    live_fraction,
+    overbias_factor,
+    paralysable_rate,
+)
 
 TAU = 50e-9
 
@@ -98,3 +106,52 @@ def test_alive_neither_loses_nor_keeps_too_many():
 
 def test_full_width_of_a_normal_law():
     assert FWHM == pytest.approx(2 * np.sqrt(2 * np.log(2)), rel=1e-9)
+
+
+NM = np.array([450, 700, 830]) * 1e-9
+CURVE = np.array([0.3, 0.7, 0.5])
+
+
+def test_efficiency_against_wavelength_is_linear_between_rows():
+    found = efficiency_at(jnp.asarray([450e-9, 500e-9, 830e-9]), NM, CURVE)
+    np.testing.assert_allclose(found, [0.3, 0.38, 0.5], rtol=1e-12)
+    slope = jax.grad(lambda w: efficiency_at(w, NM, CURVE))(jnp.asarray(810e-9))
+    np.testing.assert_allclose(slope, -0.2 / 130e-9, rtol=1e-9)
+    device(efficiency=efficiency_at(810e-9, NM, CURVE))
+
+
+@pytest.mark.parametrize("wavelength", [449e-9, 831e-9, np.nan])
+def test_a_curve_is_not_extrapolated(wavelength):
+    with pytest.raises(UserError, match="450 to 830 nm"):
+        efficiency_at(wavelength, NM, CURVE)
+
+
+@pytest.mark.parametrize(("wavelengths", "values"), [(NM[::-1], CURVE), (NM, CURVE[:2]), (NM, [0.3, 1.2, 0.5])])
+def test_curves_that_cannot_be_are_refused(wavelengths, values):
+    with pytest.raises(UserError, match="accepted"):
+        efficiency_at(500e-9, wavelengths, values)
+
+
+def test_efficiency_saturates_with_the_excess_bias():
+    """Proportional to it when small, 1 - 1/e of all at the scale, constant when large; 1 at the reference."""
+    factor = overbias_factor(jnp.asarray([0.01, 2.0, 5.0, 400.0]), 2.0, 5.0)
+    full = 1 / -np.expm1(-2.5)
+    np.testing.assert_allclose(factor, full * np.array([0.005, 1 - np.exp(-1), 1 / full, 1]), rtol=3e-3)
+    slope = jax.grad(overbias_factor)(3.0, 2.0, 5.0)
+    np.testing.assert_allclose(slope, full * np.exp(-1.5) / 2, rtol=1e-12)
+
+
+def test_variance_of_a_single_photon_device():
+    """n t/(1 + n tau)^3 for n = eta phi + D, 2e6 photons/s for 3 s."""
+    rate = 1.2e6 + 250
+    np.testing.assert_allclose(device().variance(6e6, 3.0), 3 * rate / (1 + rate * TAU) ** 3, rtol=1e-12)
+
+
+def test_diode_of_the_options_counts_as_published():
+    """spcm_cd3605h, whose afterpulses are six exponentials: rates of Straka et al. (2020), twilight to first order."""
+    diode = build(plain(compose(["detector=spcm_cd3605h"])["detector"]), "detector")
+    published = np.array([0.10151, 0.50328, 0.99608, 1.95147, 4.59709, 8.38768])
+    rate = np.array([0.1, 0.5, 1, 2, 5, 10]) * 1e6
+    found = jax.jit(lambda d, n: d.live_at(n) * n)(diode, jnp.asarray(rate))
+    second_order = 1 + (rate * 3.2e-9) ** 2 / 2 * np.asarray(found) / rate  # exp(-n a) where they have 1 - n a
+    np.testing.assert_allclose(found * second_order / 1e6, published, rtol=2e-5, atol=5e-6)
