@@ -14,7 +14,9 @@ from qtwin.core.params import Element, describe, parameters
 from qtwin.correlation import Coincidence
 from qtwin.design.sensitivity import put
 from qtwin.detector import Camera, SinglePhoton
+from qtwin.detector.arrivals import Continuous, Emitter, Pulsed, Thermal
 from qtwin.detector.emccd import EMCCD
+from qtwin.detector.faults import Faults
 from qtwin.detector.iccd import ICCD
 from qtwin.detector.photodiode import HomodynePair
 from qtwin.detector.scmos import SCMOS
@@ -42,6 +44,16 @@ def geometry(optics):
 
 def crossing(slab):
     return jnp.log(slab.ballistic()) + slab.entrance() + slab.apparent_depth() * 1e4
+
+
+def emitted(light):
+    near, far = light.windows(3e-7)
+    return light.rate() / 1e6 + light.g2(jnp.asarray(0.0)) + light.g2(jnp.asarray(2.2e-8)) + near * 1e7 + 2 * far * 1e7
+
+
+def kept(faults):
+    light = faults.brightness(1.7) + 2 * faults.overlap(0.9, 1)
+    return light + faults.kept() + faults.taken(jnp.asarray(3e5)) / 1e5
 
 
 def frame(camera):
@@ -104,6 +116,19 @@ ELEMENTS = {
         HomodynePair(0.93, 0.97, "13 dB", "20 MHz", "40 dB", "25 dB", "6 mW", "9 mW", "20 mW"),
         lambda d: sum(d.expect(1.3, 0.05, 8e6)),
         {*parameters(HomodynePair)} - {"most_power"},
+    ),
+    "continuous": (Continuous("3 MHz"), emitted, {"emissions"}),
+    "pulsed": (Pulsed("8 ns", 0.3, 0.4, "1 ns"), emitted, {"period", "mean", "purity"}),
+    "thermal_light": (Thermal("2 MHz", "1 us"), emitted, {"emissions", "coherence_time"}),
+    "emitter": (
+        Emitter("10 ns", 0.4, 0.3, "1 ns", "50 ns", "150 ns"),
+        emitted,
+        {"period", "mean", "multiphoton", "on_time", "off_time"},
+    ),
+    "faults": (
+        Faults("0.2 1/s", 0.3, "2.3 s", "0.7 1/s", transfer="110 us", lost=0.1, duplicated=0.2, memory=30),
+        kept,
+        {"source_slope", "source_swing", "source_period", "misalignment", "transfer", "lost", "duplicated"},
     ),
     "single_photon": (
         SinglePhoton(0.6, "120 Hz", "30 ns", "200 ps"),
