@@ -43,8 +43,11 @@ class AbstractAfterpulsing(Element):
         """Delays, s, and the probability below each, for drawing: uniform within a bin. Float64, [bins + 1]."""
         low, high = (float(end) for end in self.reach())
         delays = np.concatenate([[0.0], np.geomspace(low / 100, high, FINE)])
-        below = 1 - np.asarray(self.tail(jnp.asarray(delays)), np.float64)
+        below = 1 - np.asarray(_tail(self, delays), np.float64)
         return delays, np.maximum.accumulate(below) / below[-1]
+
+
+_tail = jax.jit(lambda law, delay: law.tail(delay))
 
 
 class Exponentials(AbstractAfterpulsing):
@@ -174,11 +177,10 @@ def _mean_wait(rate, dead_time, recovery_time, twilight, law: AbstractAfterpulsi
     fresh = probability * law.tail(t)
     quiet = jnp.exp(-rate * twilight)
     light = rate * (t - recovery_time * recovered(t, recovery_time))  # n int_0^t r
-    sharp = recovery_time > 0
-    share = jnp.where(sharp, recovered((t[1:] + t[:-1]) / 2, jnp.where(sharp, recovery_time, 1.0)), 1.0)
+    share = recovered((t[1:] + t[:-1]) / 2, recovery_time)
     rows = jnp.arange(NODES)[:, None]
-    points, weights = np.polynomial.legendre.leggauss(WAITS)
-    passed, weights = jnp.asarray(-np.log((1 + points) / 2), t.dtype), jnp.asarray(weights / 2, t.dtype)
+    points, parts = np.polynomial.legendre.leggauss(WAITS)
+    passed, weights = jnp.asarray(-np.log((1 + points) / 2), t.dtype), jnp.asarray(parts / 2, t.dtype)
 
     def reading(at, weight):
         """Matrix that reads a function on the grid at ``at`` [rows, columns]: linear, 0 beyond the last node."""
@@ -201,7 +203,8 @@ def _mean_wait(rate, dead_time, recovery_time, twilight, law: AbstractAfterpulsi
         hazard = survival(carriers)
         j = jnp.searchsorted(hazard, passed, side="right", method="compare_all")
         at = jnp.clip(j - 1, 0, NODES - 2)
-        waits = t[at] + (passed - hazard[at]) / (hazard[at + 1] - hazard[at]) * (t[at + 1] - t[at])
+        rise = jnp.where(j < NODES, hazard[at + 1] - hazard[at], 1.0)
+        waits = t[at] + (passed - hazard[at]) / rise * (t[at + 1] - t[at])
         waits = jnp.where(j < NODES, waits, jnp.inf)
         older = dead_again + reading((t + dead_time)[:, None] + waits[None, :], quiet * weights[None, :])
         return jax.scipy.linalg.solve_triangular(jnp.eye(NODES, dtype=t.dtype) - older, fresh), None
@@ -241,16 +244,17 @@ def count_variance(rate, dead_time, recovery_time, twilight, law: AbstractAfterp
     @jnp.vectorize
     def variance(rate, dead_time, recovery_time, twilight):
         def added(n):
-            """B(n)."""
+            """(B(n), B(n)/n)."""
             off = jnp.zeros_like(n)
             gain = jax.jvp(
                 lambda p: _live(n, dead_time, recovery_time, twilight, law, p), (off,), (jnp.ones_like(off),)
             )[1]
-            return gain * n / dead.live_factor(n, dead_time, recovery_time, twilight)
+            part = gain / dead.live_factor(n, dead_time, recovery_time, twilight)
+            return n * part, part
 
-        b, slope = jax.jvp(added, (rate,), (jnp.ones_like(rate),))
+        (_, part), (slope, _) = jax.jvp(added, (rate,), (jnp.ones_like(rate),))
         plain = dead.count_variance(rate, dead_time, recovery_time, twilight)
-        clicks = rate * dead.live_factor(rate, dead_time, recovery_time, twilight)
-        return plain * (1 + law.probability * b / rate) + 2 * law.probability * clicks**2 * slope / rate
+        live = dead.live_factor(rate, dead_time, recovery_time, twilight)
+        return plain * (1 + law.probability * part) + 2 * law.probability * rate * live**2 * slope
 
     return variance(rate, dead_time, recovery_time, twilight)

@@ -39,7 +39,8 @@ def recovered(time, recovery_time):
     in for a nanowire, whose current returns exponentially (Wang et al., arXiv 2508.11832 (2025)) with an efficiency
     that follows it.
     """
-    return -jnp.expm1(-time / (recovery_time + 1e-30))
+    safe = jnp.where(recovery_time > 0, recovery_time, 1.0)
+    return jnp.where(recovery_time > 0, -jnp.expm1(-time / safe), 1.0)
 
 
 @cache

@@ -15,6 +15,7 @@ from qtwin.detector import dead_time as dead
 
 X = np.array([0.0, 1e-3, 0.04, 0.7, 3.0, 25.0, 2000.0])  # rate times recovery time
 wait = jax.jit(lambda x: dead.waiting(x, jnp.asarray(1.0)))
+live_factor, count_variance = jax.jit(dead.live_factor), jax.jit(dead.count_variance)
 
 
 def survival(u, x):
@@ -42,22 +43,21 @@ def test_sharp_recovery_is_exactly_the_old_law():
 
 def test_fast_light_waits_for_the_recovery():
     """n tau_r -> inf: S = exp(-n t^2/2 tau_r), so E[W] = sqrt(pi tau_r/2 n)."""
-    live = dead.live_factor(jnp.asarray(1e12), jnp.asarray(0.0), jnp.asarray(1e-6), jnp.asarray(0.0))
+    live = live_factor(1e12, 0.0, 1e-6, 0.0)
     np.testing.assert_allclose(1 / (1e12 * float(live)), np.sqrt(np.pi * 1e-6 / 2e12), rtol=1e-3)
 
 
 def test_twilight_over_the_whole_dead_time_always_clicks_at_its_end():
     """a = tau, bright light: one click per dead time, and never a wait."""
-    rate, tau = jnp.asarray(1e10), jnp.asarray(50e-9)
-    live = dead.live_factor(rate, tau, jnp.asarray(0.0), tau)
-    np.testing.assert_allclose(rate * live * tau, 1, rtol=1e-12)
-    np.testing.assert_allclose(dead.count_variance(rate, tau, jnp.asarray(0.0), tau), 0, atol=1e-6)
+    rate, tau = 1e10, 50e-9
+    np.testing.assert_allclose(rate * live_factor(rate, tau, 0.0, tau) * tau, 1, rtol=1e-12)
+    np.testing.assert_allclose(count_variance(rate, tau, 0.0, tau), 0, atol=1e-6)
 
 
 def test_variances_of_known_laws():
-    n, tau, off = jnp.asarray(5e6), jnp.asarray(50e-9), jnp.asarray(0.0)
-    np.testing.assert_allclose(dead.count_variance(n, tau, off, off), 5e6 / 1.25**3, rtol=1e-12)
-    np.testing.assert_allclose(dead.count_variance(n, off, off, off), 5e6, rtol=1e-12)  # Poisson
+    n, tau = jnp.asarray(5e6), jnp.asarray(50e-9)
+    np.testing.assert_allclose(count_variance(5e6, 50e-9, 0.0, 0.0), 5e6 / 1.25**3, rtol=1e-12)
+    np.testing.assert_allclose(count_variance(5e6, 0.0, 0.0, 0.0), 5e6, rtol=1e-12)  # Poisson
     m = 5e6 * np.exp(-0.25)
     np.testing.assert_allclose(dead.paralysable_variance(n, tau), m * (1 - 2 * m * 50e-9), rtol=1e-12)
 
