@@ -15,6 +15,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_collection_modifyitems(items):
+    """Tests of the whole twin first: they take longest, and one of them must not be what everybody waits for."""
+    items.sort(key=lambda item: item.path.parent != ROOT / "tests")
+
+
 @pytest.fixture(scope="session")
 def reference_data() -> Path:
     """Published tables and measured data, not part of the repository."""

@@ -155,6 +155,8 @@ def test_a_sweep_of_thickness_compiles_nothing_new():
         (["source=bell"], r"source: got Bell to compare with; accepted is a pair source.*spdc_bbo"),
         (["detector=proem_hs_1024bx3"], r"detector: a camera stamps no times.*detector@camera"),
         (["detector@camera=spcm_aqrh_14"], r"camera: a single-photon device is no camera"),
+        (["detector@camera=vahlbruch_2016"], r"camera: a HomodynePair is no camera of frames"),
+        (["detector=linospad2_array"], r"detector: got PixelArray; accepted here is a single-photon device"),
         (["memory_limit=1MiB"], r"budget\.photons: .* need .* GiB, memory_limit"),
         (["budget.photons=1e6"], r"budget\.photons: .*(need|full_well)"),
         (["tissue.depth=60um"], r"tissue\.depth: got .* accepted is less than the total thickness"),

@@ -90,6 +90,7 @@ study.main(sys.argv[2:], folder=pathlib.Path.cwd())
 """
 
 
+@pytest.mark.slow
 def test_source_tuning_climbs(tmp_path):
     path = ROOT / "experiments" / "source_tuning" / "run.py"
     before = {file.name: file.stat().st_mtime_ns for file in path.parent.iterdir() if file.is_file()}

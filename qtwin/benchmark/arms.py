@@ -7,7 +7,6 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from qtwin.detector import SinglePhoton
-from qtwin.detector.jitter import FWHM, capture
 from qtwin.estimator import direct, ghost
 from qtwin.estimator.linear import Calibration, Records
 from qtwin.estimator.twin_beams import response
@@ -48,8 +47,8 @@ def gated(twin: Twin, expectation: Expectation) -> SinglePhoton:
     light = ghost.accepted_light(images)
     args = (setting, twin.optics, twin.detector, twin.correlation)
     open_part = ghost.clicks(light, images.ghost, expectation.idler, *args).chance
-    sigma, tail = twin.detector.jitter / FWHM, twin.detector.jitter_tail
-    kept = capture(twin.correlation.window, sigma, jnp.zeros_like(sigma), tail)
+    jitter, tail = twin.detector.jitter, twin.detector.jitter_tail
+    kept = twin.correlation.capture(jitter, jnp.zeros_like(jitter), tail)
     values = (twin.detector.dark_rate * jnp.minimum(open_part, 1), twin.detector.efficiency * kept)
     return eqx.tree_at(lambda d: (d.dark_rate, d.efficiency), twin.detector, values)
 

@@ -32,13 +32,13 @@ def _assemble(source, reference, optics, scene, tissue, detector, camera, correl
     if not isinstance(reference, Coherent):
         raise UserError("reference: the opponent is coherent light; accepted is source@reference=coherent")
     if not isinstance(detector, SinglePhoton):
-        raise UserError(
-            "detector: a camera stamps no times; accepted here is a single-photon device, cameras go to detector@camera"
-        )
+        given = "a camera stamps no times" if isinstance(detector, AbstractCamera) else f"got {type(detector).__name__}"
+        raise UserError(f"detector: {given}; accepted here is a single-photon device, cameras go to detector@camera")
     if detector.gate is not None:
         raise UserError("detector.gate: got gates, accepted here is none: coincidences gate by correlation.window")
     if not isinstance(camera, AbstractCamera):
-        raise UserError("camera: a single-photon device is no camera; accepted is detector@camera=proem_hs_1024bx3")
+        given = "a single-photon device" if isinstance(camera, SinglePhoton) else f"a {type(camera).__name__}"
+        raise UserError(f"camera: {given} is no camera of frames; accepted is detector@camera=proem_hs_1024bx3")
     if abs(float(reference.wavelength) / float(source.signal_wavelength) - 1) > 1e-6:
         raise FieldError(
             "reference.wavelength", "the opponent must have the signal's wavelength: it sees the same tissue"

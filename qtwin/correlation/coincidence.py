@@ -3,13 +3,11 @@
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import erf
 
 from qtwin.core.errors import UserError
 from qtwin.core.params import Element, param, positive
-from qtwin.detector.single_photon import FWHM
+from qtwin.detector.jitter import FWHM, capture
 
 
 class Coincidence(Element):
@@ -17,11 +15,12 @@ class Coincidence(Element):
 
     window: jax.Array = param("s", positive, "full width of the coincidence window")
 
-    def capture(self, jitter_s, jitter_i):
-        """Part of the true pairs inside the window: erf(tau_w/(2 sqrt 2 s)), s^2 the sum of both jitters'."""
-        spread = jnp.sqrt(jitter_s**2 + jitter_i**2) / FWHM
-        safe = jnp.where(spread > 0, spread, 1.0)
-        return jnp.where(spread > 0, erf(self.window / (2 * jnp.sqrt(2.0) * safe)), 1.0)
+    def capture(self, jitter_s, jitter_i, tail_s=0.0, tail_i=0.0):
+        """Part of the true pairs in the window: erf(tau_w/(2 sqrt 2 s)) without tails, s^2 the sum of both jitters'.
+
+        jitter: full widths at half maximum, s; tail: mean exponential delays (`qtwin.detector.jitter.capture`).
+        """
+        return capture(self.window, jitter_s / FWHM, jitter_i / FWHM, tail_s, tail_i)
 
     def accidentals(self, singles_s, singles_i, time):
         """A = S_s S_i tau_w/T for counts S in T seconds, every combination of clicks counted."""

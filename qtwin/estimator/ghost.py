@@ -14,7 +14,6 @@ from qtwin.core.random import numpy_generator
 from qtwin.correlation import Coincidence
 from qtwin.correlation.coincidence import count
 from qtwin.detector import SinglePhoton
-from qtwin.detector.jitter import FWHM, capture
 from qtwin.estimator.linear import Calibration, Records, optimal_k
 from qtwin.estimator.setting import Setting
 from qtwin.estimator.twin_beams import pixel_of
@@ -52,7 +51,8 @@ def clicks(
     live_array = device.live(idlers, t)
     array = device.events(idlers, t) * live_array
     eta = device.efficiency**2 * optics.collection_transmission * optics.idler_transmission
-    kept = captured(device, gate) * alive(device, live_bucket) * alive(device, live_array)
+    both = gate.capture(device.jitter, device.jitter, device.jitter_tail, device.jitter_tail)
+    kept = both * alive(device, live_bucket) * alive(device, live_array)
     pairs = eta * setting.incident * ghost * kept
     chance = gate.accidentals(bucket, 1.0, t)
     carved = jnp.minimum(1, 2 * device.dead_time / gate.window)
@@ -65,12 +65,6 @@ def alive(device: SinglePhoton, live):
     Released carriers are events too, and find the device alive as often as photons do: to first order in p.
     """
     return live if device.afterpulsing is None else live / (1 + device.afterpulsing.probability * live)
-
-
-def captured(device: SinglePhoton, gate: Coincidence):
-    """Part of the true pairs inside the window, both clicks delayed by the device's jitter."""
-    sigma, tail = device.jitter / FWHM, device.jitter_tail
-    return capture(gate.window, sigma, sigma, tail, tail)
 
 
 def accepted_light(images: Images):
