@@ -7,6 +7,7 @@ process: of intervals T with mean E and variance s^2, a long time t holds t/E cl
 
 from functools import cache
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -65,6 +66,7 @@ def waiting(rate, recovery_time):
     return 1 + jnp.sum(extra, axis=-1), 2 + 2 * jnp.sum(u * extra, axis=-1)
 
 
+@jax.jit  # its quadrature is compiled as one also where nothing else is
 def live_factor(rate, dead_time, recovery_time, twilight):
     """Mean clicks per event, 1/(n tau + exp(-n a) n E[W]), non-paralysable; elementwise; `live_fraction` if both are 0.
 
@@ -75,6 +77,7 @@ def live_factor(rate, dead_time, recovery_time, twilight):
     return 1 / (1 + rate * dead_time + (jnp.exp(-rate * twilight) * wait - 1))
 
 
+@jax.jit
 def count_variance(rate, dead_time, recovery_time, twilight):
     """m s^2/E^2: variance of the clicks per second of a long time; n/(1 + n tau)^3 for a sharp dead time; elementwise.
 

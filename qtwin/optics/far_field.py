@@ -1,5 +1,7 @@
 """The far field of the crystal on the sample, and a lens that images the object onto the detectors."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -7,6 +9,39 @@ from qtwin.core.errors import FieldError
 from qtwin.core.params import Element, efficiency, is_concrete, param, positive, real, static
 from qtwin.optics.point_spread import gaussian_width
 from qtwin.source.spdc import SPDC, inside
+
+
+class Geometry(NamedTuple):
+    """Variances on the sample, per axis, m^2: of x_s - y_i, x_s and the mirrored y_i in focus, and of the defocus.
+
+    Shares are those of the pump's wave number (`qtwin.source.biphoton`).
+    """
+
+    apart: jax.Array
+    signal: jax.Array
+    idler: jax.Array
+    defocus: jax.Array  # (dz/f)^2 Var r, added to the signal's position
+    signal_share: jax.Array
+    idler_share: jax.Array
+
+    def beam_widths(self):
+        """std of the positions of signal and mirrored idler, m."""
+        return jnp.sqrt(self.signal + self.defocus), jnp.sqrt(self.idler)
+
+    def partner(self, of: str = "signal"):
+        """Partner's position given the photon's at x: normal of mean (1 - c) x and std s about the middles; (c, s).
+
+        ``of`` the signal: the mirrored idler's, or of the idler: the signal's. Bivariate normal law of the pair: with
+        v the variance of x_s - y_i in focus, b those of x_s and y_i, m the shares and d what defocus adds to b_s,
+        c_s = (m_s v + d)/(b_s + d), c_i = m_i v/b_i, s_s^2 = v (1 - m_s^2 v/b_s) + d (1 - c_s) (1 - m_s v/b_s) and
+        s_i^2 = v (1 - m_i c_i) + d.
+        """
+        v, d = self.apart, self.defocus
+        if of == "idler":
+            c = self.idler_share * v / self.idler
+            return c, jnp.sqrt(v * (1 - self.idler_share * c) + d)
+        c, sharp = (self.signal_share * v + d) / (self.signal + d), self.signal_share * v / self.signal
+        return c, jnp.sqrt(v * (1 - self.signal_share * sharp) + d * (1 - c) * (1 - sharp))
 
 
 class FarField(Element):
@@ -57,22 +92,27 @@ class FarField(Element):
         """m of position per rad/m of the signal's transverse wave vector."""
         return self.focal_length * source.signal_wavelength / (2 * jnp.pi)
 
-    def origin(self, source: SPDC):
-        """Variance that the defocus adds to the signal's position, (dz/f)^2 Var r per axis, m^2."""
-        crystal = source.biphoton().moments().covariance[0, 0]
-        return (self.defocus / self.focal_length) ** 2 * crystal
+    def geometry(self, source: SPDC) -> Geometry:
+        """Everything that the pair's law on the sample is made of; the crystal is solved once."""
+        pair, scale = source.biphoton(), self.scale(source)
+        signal, idler = ((scale * width) ** 2 for width in pair.photon_widths())
+        crystal = pair.moments().covariance[0, 0]
+        defocus = (self.defocus / self.focal_length) ** 2 * crystal
+        return Geometry((scale * pair.sum_width()) ** 2, signal, idler, defocus, *pair.shares())
 
     def beam_widths(self, source: SPDC):
         """std of the positions of signal and mirrored idler on the sample, per axis, m."""
-        signal, idler = (self.scale(source) * width for width in source.photon_widths())
-        return jnp.sqrt(signal**2 + self.origin(source)), idler
+        return self.geometry(source).beam_widths()
 
     def beam_centres(self, source: SPDC):
         """Middle of the signal's and of the mirrored idler's light on the sample, m, [2] each."""
+        return self.centres_of(source, self.geometry(source))
+
+    def centres_of(self, source: SPDC, g: Geometry):
+        """`beam_centres` of a geometry that is known."""
         pump = self.focal_length * source.signal_wavelength / source.pump_wavelength
-        m_s, m_i = source.biphoton().shares()
         tilt = pump * jnp.stack([self.pump_tilt_x, self.pump_tilt_y])
-        return m_s * tilt, jnp.stack([self.idler_x, self.idler_y]) - m_i * tilt
+        return g.signal_share * tilt, jnp.stack([self.idler_x, self.idler_y]) - g.idler_share * tilt
 
     def drift(self):
         """Way of the idler's image during one exposure, m, [2]."""
@@ -80,29 +120,17 @@ class FarField(Element):
 
     def correlation_width(self, source: SPDC):
         """std(x_s - y_i) of position and mirrored partner, per axis: f l_s/(2 pi w) in focus, m."""
-        return jnp.sqrt((self.scale(source) * source.sum_width()) ** 2 + self.origin(source))
+        g = self.geometry(source)
+        return jnp.sqrt(g.apart + g.defocus)
 
     def partner(self, source: SPDC, of: str = "signal"):
-        """Partner's position given the photon's at x: normal of mean (1 - c) x and std s about the middles; (c, s).
-
-        ``of`` the signal: the mirrored idler's, or of the idler: the signal's. Bivariate normal law of the pair: with
-        v the variance of x_s - y_i in focus, b those of x_s and y_i, m the shares of the pump's wave number
-        (`qtwin.source.biphoton`) and d what defocus adds to b_s, c_s = (m_s v + d)/(b_s + d), c_i = m_i v/b_i,
-        s_s^2 = v (1 - m_s^2 v/b_s) + d (1 - c_s) (1 - m_s v/b_s) and s_i^2 = v (1 - m_i c_i) + d.
-        """
-        v, d = (self.scale(source) * source.sum_width()) ** 2, self.origin(source)
-        focused, idler = ((self.scale(source) * width) ** 2 for width in source.photon_widths())
-        m_s, m_i = source.biphoton().shares()
-        if of == "idler":
-            c = m_i * v / idler
-            return c, jnp.sqrt(v * (1 - m_i * c) + d)
-        c, sharp = (m_s * v + d) / (focused + d), m_s * v / focused
-        return c, jnp.sqrt(v * (1 - m_s * sharp) + d * (1 - c) * (1 - sharp))
+        """(c, s) of `Geometry.partner`."""
+        return self.geometry(source).partner(of)
 
     def field_fraction(self, source: SPDC):
         """Part of the signal beam that falls on the field of the superpixels."""
-        half, width = self.pixels * self.pitch / 2, self.beam_widths(source)[0]
-        return jnp.prod(inside(width, half, self.beam_centres(source)[0]))
+        g, half = self.geometry(source), self.pixels * self.pitch / 2
+        return jnp.prod(inside(g.beam_widths()[0], half, self.centres_of(source, g)[0]))
 
     def centres(self):
         """Positions of the superpixel centres along an axis, m, [pixels]."""

@@ -125,6 +125,7 @@ def _filtered(crystal: Crystal, pump, signal, bandwidth):
     return crystal.mismatch(pump, waves) * crystal.length / 2, hertz
 
 
+@jax.jit
 def _tail(phi):
     """Integral of sinc^2 from phi to infinity, pi/2 - Si(2 phi) + sin^2(phi)/phi; elementwise."""
     return jnp.pi / 2 - sici(2 * phi)[0] + phi * jnp.sinc(phi / jnp.pi) ** 2

@@ -268,8 +268,9 @@ class LightPath(Element):
 
     def _light(self) -> _Light:
         o, s = self.optics, self.source
-        (middle, idler_middle), (beam, idler_beam) = o.beam_centres(s), o.beam_widths(s)
-        (shrink, partner), (idler_shrink, idler_partner) = o.partner(s), o.partner(s, of="idler")
+        g = o.geometry(s)
+        (middle, idler_middle), (beam, idler_beam) = o.centres_of(s, g), g.beam_widths()
+        (shrink, partner), (idler_shrink, idler_partner) = g.partner(), g.partner("idler")
         return _Light(
             middle,
             beam,
@@ -308,10 +309,11 @@ class LightPath(Element):
     def idler_image(self):
         """Probability that the mirrored idler of a pair meets each superpixel, [n, n]; exact."""
         o = self.optics
-        width = jnp.sqrt(2.0) * o.beam_widths(self.source)[1]
+        g = o.geometry(self.source)
+        width = jnp.sqrt(2.0) * g.beam_widths()[1]
         edges = (jnp.arange(o.pixels + 1, dtype=o.pitch.dtype) - o.pixels / 2) * o.pitch
         when, share = (jnp.asarray(a / 2, edges.dtype) for a in np.polynomial.legendre.leggauss(MOMENTS))
-        middle = o.beam_centres(self.source)[1][:, None] + o.drift()[:, None] * when[None]  # [2, moments]
+        middle = o.centres_of(self.source, g)[1][:, None] + o.drift()[:, None] * when[None]  # [2, moments]
         x, y = jnp.diff(erf((edges[None, None, :] - middle[:, :, None]) / width), axis=-1) / 2
         return jnp.einsum("ty,tx,t->yx", y, x, share)
 
