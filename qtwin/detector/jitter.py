@@ -80,6 +80,7 @@ def fwhm(sigma, tail):
     return right - jnp.where(pure, 0.0, left)
 
 
+@jax.jit
 def capture(window, sigma_s, sigma_i, tail_s=0.0, tail_i=0.0, offset=0.0):
     """Part of true pairs with |t_s - t_i - offset| below half the full width ``window``.
 
