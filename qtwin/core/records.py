@@ -6,10 +6,25 @@ fits in memory is the list of one stretch.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from qtwin.core.errors import UserError
+
+
+class Estimate(NamedTuple):
+    """A number with its standard error."""
+
+    value: float
+    error: float
+
+
+class Estimates(NamedTuple):
+    """Numbers, a curve or an image of them, with their standard errors."""
+
+    value: np.ndarray
+    error: np.ndarray
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from qtwin.core.errors import UserError
-from qtwin.core.records import TimeTags
+from qtwin.core.records import Estimate, TimeTags
 from qtwin.correlation.counting import Coincidences, aligned
-from qtwin.correlation.histogram import Estimate, Histogram, histogram, whole
+from qtwin.correlation.histogram import Histogram, histogram, whole
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,6 @@ def from_sides(histogram_of_pairs: Histogram, pairs: Coincidences, guard: int) -
 
 
 def net(pairs: Coincidences, accidentals: Accidentals) -> Estimate:
-    """C - A and its error sqrt(C + v), v the variance of A that C does not share: A/windows, 0 from singles."""
+    """C - A and its error sqrt(C + v), v what A has of its own: A/windows, 0 from singles; C of one where there is none."""
     _all_pairs(pairs)
-    return Estimate(pairs.counts - accidentals.value, float(np.sqrt(pairs.counts + accidentals.own_variance)))
+    return Estimate(pairs.counts - accidentals.value, float(np.sqrt(max(pairs.counts, 1) + accidentals.own_variance)))

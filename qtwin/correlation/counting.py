@@ -15,8 +15,8 @@ from numba import njit
 from scipy.stats import beta, gamma
 
 from qtwin.core.errors import UserError
-from qtwin.core.records import TimeTags
-from qtwin.correlation.histogram import LATEST, Estimate, Histogram, Walk, histogram, stretches, whole
+from qtwin.core.records import Estimate, TimeTags
+from qtwin.correlation.histogram import LATEST, Histogram, Walk, histogram, stretches, whole
 
 RULES = ("all pairs", "first stop", "one to one")
 
@@ -74,8 +74,8 @@ class Coincidences:
 
     @property
     def error(self) -> float:
-        """sqrt(C): Poisson, at the clicks that there were (see `qtwin.correlation.accidentals.net`)."""
-        return float(np.sqrt(self.counts))
+        """sqrt(C), of one count where there is none: Poisson, at the clicks that there were (`accidentals.net`)."""
+        return float(np.sqrt(max(self.counts, 1)))
 
     @property
     def rate(self) -> Estimate:

@@ -9,22 +9,14 @@ An entry of which a record says nothing (a dark pixel's ratio, say) has value 0 
 """
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 from scipy import fft
 
 from qtwin.core.errors import UserError
-from qtwin.core.records import Frames
+from qtwin.core.records import Estimates, Frames
 
 BATCH = 64  # frames
-
-
-class Measured(NamedTuple):
-    """Numbers, an image of them mostly, with their standard errors."""
-
-    value: np.ndarray
-    error: np.ndarray
 
 
 def several(record: Iterable[Frames]) -> Iterable[Frames]:
@@ -91,7 +83,7 @@ class Scatter:
         self.a, self.b = self.a + a, self.b + b
         self.aa, self.ab, self.bb = self.aa + a * a, self.ab + a * b, self.bb + b * b
 
-    def estimate(self) -> Measured:
+    def estimate(self) -> Estimates:
         """0 with infinite error where <b> = 0 (within rounding)."""
         n = self.batches
         if n < 2:
@@ -103,10 +95,10 @@ class Scatter:
         ratio = a / safe
         spread = np.maximum(self.aa - 2 * ratio * self.ab + ratio**2 * self.bb, 0.0)
         error = np.sqrt(n / (n - 1) * spread) / np.abs(safe)
-        return Measured(np.where(known, ratio, 0.0), np.where(known, error, np.inf))
+        return Estimates(np.where(known, ratio, 0.0), np.where(known, error, np.inf))
 
 
-def covariance_image(first: Iterable[Frames], second: Iterable[Frames], *, batch: int = BATCH) -> Measured:
+def covariance_image(first: Iterable[Frames], second: Iterable[Frames], *, batch: int = BATCH) -> Estimates:
     """C = <x y> - <x><y> pixel by pixel of two arms [rows, columns], with its standard error.
 
     A bucket is a camera of one pixel: with ``second`` of [frames, 1, 1] this is the ghost image, the covariance of the
@@ -126,7 +118,7 @@ def _fit(x, y, bucket: bool = False):
         raise UserError(f"record: frames of {x.shape[1:]} and {y.shape[1:]} pixels do not lie on each other")
 
 
-def noise_reduction_map(first: Iterable[Frames], second: Iterable[Frames], *, batch: int = BATCH) -> Measured:
+def noise_reduction_map(first: Iterable[Frames], second: Iterable[Frames], *, batch: int = BATCH) -> Estimates:
     """F_nr = Var(x - y)/<x + y> of every pixel [rows, columns]; background and read noise are included.
 
     Below 1 is below the shot noise of the difference (Brida et al., Nat. Photonics 4, 227 (2010), from memory). 1 - eta
@@ -163,7 +155,7 @@ def noise_reduction(
     *,
     binning: int = 1,
     batch: int = BATCH,
-) -> Measured:
+) -> Estimates:
     """F_nr = sum Var(x - y)/sum <x + y> over superpixels, for every displacement (rows, columns) of ``second``.
 
     Pixel (r, c) of ``first`` is compared with (r + dr, c + dc) of ``second`` where both arms have it, after the sum
@@ -179,7 +171,7 @@ def noise_reduction(
             a, b = _overlap(x, y, displacement, binning)
             result.add(float((a - b).var(axis=0, ddof=1).sum()), float((a + b).mean(axis=0).sum()))
     found = [result.estimate() for result in results]
-    return Measured(np.array([f.value for f in found]), np.array([f.error for f in found]))
+    return Estimates(np.array([f.value for f in found]), np.array([f.error for f in found]))
 
 
 def padded(shape: tuple[int, int]) -> tuple[int, int]:
@@ -194,7 +186,7 @@ def displaced(spectrum: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return np.roll(full, middle, axis=(0, 1))[: 2 * shape[0] - 1, : 2 * shape[1] - 1]
 
 
-def speckle_g2(record: Iterable[Frames], *, shot_noise: float = 0.0, batch: int = BATCH) -> Measured:
+def speckle_g2(record: Iterable[Frames], *, shot_noise: float = 0.0, batch: int = BATCH) -> Estimates:
     """g2(d) = sum_i <I_i I_i+d>/sum_i <I_i><I_i+d>, displacements d [2 rows - 1, 2 columns - 1] with 0 in the middle.
 
     ``shot_noise``: variance per mean that counting adds in each pixel, taken off at d = 0: 1 for photon counts

@@ -8,11 +8,10 @@ import scipy.fft
 from scipy.stats import poisson
 
 from qtwin.core.errors import UserError
-from qtwin.core.records import TimeTags
+from qtwin.core.records import Estimate, TimeTags
 from qtwin.correlation.counting import aligned
 from qtwin.correlation.histogram import (
     LATEST,
-    Estimate,
     Histogram,
     autocorrelation,
     cross_correlation,

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from qtwin.core.errors import UserError
+from qtwin.core.records import Estimate
 from qtwin.correlation.accidentals import Accidentals, net
 from qtwin.correlation.counting import Coincidences, Ratio, interval, poisson_interval
-from qtwin.correlation.histogram import Estimate
 
 
 def car(pairs: Coincidences, accidentals: Accidentals, confidence: float = 0.6827) -> Ratio:

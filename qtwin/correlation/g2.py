@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from qtwin.core.errors import UserError
-from qtwin.core.records import TimeTags
+from qtwin.core.records import Estimate, TimeTags
 from qtwin.correlation.counting import Ratio, around, coincidences, poisson_interval, ratio_of_counts
 from qtwin.correlation.delay import cut
-from qtwin.correlation.histogram import Estimate, Histogram, whole
+from qtwin.correlation.histogram import Histogram, whole
 
 
 def peak_areas(pairs: Histogram, period: float, delay: float, width: float) -> tuple[np.ndarray, np.ndarray]:

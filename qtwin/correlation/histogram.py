@@ -13,23 +13,9 @@ from numba import njit
 from numba import uint64 as u64
 
 from qtwin.core.errors import UserError
-from qtwin.core.records import TimeTags
+from qtwin.core.records import Estimates, TimeTags
 
 LATEST = 2**62  # ps, 53 days: sums and differences of tags and delays stay inside int64
-
-
-class Estimate(NamedTuple):
-    """A number with its standard error."""
-
-    value: float
-    error: float
-
-
-class Curve(NamedTuple):
-    """A row of numbers with their standard errors."""
-
-    value: np.ndarray
-    error: np.ndarray
 
 
 def whole(name: str, value, least: int = 1) -> int:
@@ -208,7 +194,7 @@ class Histogram:
         return self.starts * stops * self.width * (self.watched - np.abs(self.centres)) / float(self.watched) ** 2
 
     @property
-    def g2(self) -> Curve:
+    def g2(self) -> Estimates:
         """g2(tau) = n/(N_a N_b b (T - |tau|)/T^2), cw light; Var n = n (1 + (N_a + N_b) b |tau|/T^2), n at least 1.
 
         Derived for N_a and N_b clicks spread evenly and at random: pairs that share a click are uncorrelated, but for
@@ -216,7 +202,7 @@ class Histogram:
         scatters more.
         """
         shared = (self.starts + self.stops) * self.width * np.abs(self.centres) / float(self.watched) ** 2
-        return Curve(self.counts / self.level, np.sqrt(np.maximum(self.counts, 1) * (1 + shared)) / self.level)
+        return Estimates(self.counts / self.level, np.sqrt(np.maximum(self.counts, 1) * (1 + shared)) / self.level)
 
 
 def histogram(record: Iterable[TimeTags], start: int, stop: int, low: int, high: int, width: int) -> Histogram:
@@ -292,7 +278,7 @@ class StartStop:
         return self.starts - np.cumsum(self.counts) + self.counts
 
     @property
-    def probability(self) -> Curve:
+    def probability(self) -> Estimates:
         """p_k = N_k/(starts - sum_{j<k} N_j): a stop in bin k if none came before; binomial error.
 
         Coates, J. Phys. E 1, 878 (1968). Where no start waits any more: 0 with the error 1.
@@ -300,16 +286,16 @@ class StartStop:
         waiting = np.maximum(self.waiting, 1)
         p = self.counts / waiting
         error = np.sqrt(np.maximum(self.counts, 1) * np.maximum(1 - p, 1 / waiting)) / waiting
-        return Curve(p, np.where(self.waiting > 0, error, 1.0))
+        return Estimates(p, np.where(self.waiting > 0, error, 1.0))
 
     @property
-    def mean(self) -> Curve:
+    def mean(self) -> Estimates:
         """m_k = -ln(1 - p_k): mean stops per start in bin k, Poisson light; the pile-up is taken out.
 
         Where all that waited were stopped, or none waits, p is held half a start below 1.
         """
         p = np.minimum(self.probability.value, 1 - 0.5 / np.maximum(self.waiting, 1))
-        return Curve(-np.log1p(-p), self.probability.error / (1 - p))
+        return Estimates(-np.log1p(-p), self.probability.error / (1 - p))
 
 
 def start_stop(record: Iterable[TimeTags], start: int, stop: int, reach: int, bin: int) -> StartStop:

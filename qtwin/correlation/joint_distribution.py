@@ -15,8 +15,8 @@ import numpy as np
 from numba import njit
 
 from qtwin.core.errors import UserError
-from qtwin.core.records import Frames
-from qtwin.correlation.covariance_image import Measured, blocks, several
+from qtwin.core.records import Estimates, Frames
+from qtwin.correlation.covariance_image import blocks, several
 
 LIMIT = 2**31  # bytes, where nothing else is said
 CROWDED = 0.04  # of the pixels lit: from here on a matrix product is the quicker one
@@ -79,13 +79,13 @@ class JointDistribution:
             return np.zeros(len(self.mean))
         return 0.5 * (self.variance[self.rows[k]] * self.variance + self._covariance(k) ** 2)
 
-    def _images(self, row) -> Measured:
+    def _images(self, row) -> Estimates:
         value, error = np.empty((2, len(self.rows), len(self.mean)))
         for k in range(len(self.rows)):
             value[k], error[k] = row(k)
-        return Measured(value.reshape(-1, *self.shape), error.reshape(-1, *self.shape))
+        return Estimates(value.reshape(-1, *self.shape), error.reshape(-1, *self.shape))
 
-    def covariance(self) -> Measured:
+    def covariance(self) -> Estimates:
         """G_ij and its standard error; at i = j the variance of the counts, which says nothing of pairs.
 
         Var G = (<(c_i - m_i)^2 (c_j - m_j)^2> - G^2)/K of K frames, from the record's own fourth moments, and
@@ -118,7 +118,7 @@ class JointDistribution:
         far |= np.abs(column - column[self.rows, None]) > exclude
         return far.reshape(-1, *self.shape)
 
-    def pairs(self, exclude: int = 0) -> Measured:
+    def pairs(self, exclude: int = 0) -> Estimates:
         """mu_ij = ln[1 + G_ij/((1 - p_i)(1 - p_j))]: mean pairs per frame that fire i and j, of a threshold camera.
 
         Defienne, Reichert & Fleischer, Phys. Rev. Lett. 120, 203604 (2018). Both orderings of signal and idler,

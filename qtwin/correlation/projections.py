@@ -16,8 +16,8 @@ from scipy.optimize import least_squares
 from scipy.special import ndtr
 
 from qtwin.core.errors import UserError
-from qtwin.core.records import Frames
-from qtwin.correlation.covariance_image import BATCH, Measured, Scatter, blocks, displaced, padded
+from qtwin.core.records import Estimates, Frames
+from qtwin.correlation.covariance_image import BATCH, Scatter, blocks, displaced, padded
 from qtwin.correlation.joint_distribution import events
 
 
@@ -40,8 +40,8 @@ class Projections(NamedTuple):
 
     sum: Projection
     difference: Projection
-    marginal: Measured
-    pairs: Measured
+    marginal: Estimates
+    pairs: Estimates
 
 
 @njit
@@ -153,9 +153,9 @@ def projections(record: Iterable[Frames], *, weights=None, exclude: int = 0, bat
 class Peak(NamedTuple):
     """amplitude: ordered pairs per frame (twice the pairs); centre, std: of the coordinate, pixels, [rows, columns]."""
 
-    amplitude: Measured
-    centre: Measured
-    std: Measured
+    amplitude: Estimates
+    centre: Estimates
+    std: Estimates
 
 
 def _pixel_law(x: np.ndarray, std: float) -> np.ndarray:
@@ -217,4 +217,4 @@ def peak(projection: Projection, *, radius: int) -> Peak:
     error = np.sqrt(np.sum(spread**2, axis=0))
     centre, centre_error = (np.zeros(2), np.zeros(2)) if mirrored else (fit.x[3:], error[3:])
     amplitude = np.asarray(fit.x[0] * scale), np.asarray(error[0] * scale)
-    return Peak(Measured(*amplitude), Measured(centre, centre_error), Measured(fit.x[1:3], error[1:3]))
+    return Peak(Estimates(*amplitude), Estimates(centre, centre_error), Estimates(fit.x[1:3], error[1:3]))

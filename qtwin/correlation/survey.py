@@ -4,13 +4,13 @@ The record is read several times, so it must be an iterable that can be started 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from qtwin.core.errors import UserError
-from qtwin.core.records import TimeTags
+from qtwin.core.records import Estimate, TimeTags
 from qtwin.correlation.accidentals import Accidentals, from_delayed, from_sides, from_singles, net
 from qtwin.correlation.counting import Coincidences, Ratio, aligned, within
 from qtwin.correlation.delay import (
@@ -26,7 +26,7 @@ from qtwin.correlation.delay import (
 )
 from qtwin.correlation.efficiency import Efficiencies, car, efficiencies
 from qtwin.correlation.g2 import PulsedG2, bunching, heralded_g2, pulse_delay, pulse_phase, pulsed_g2
-from qtwin.correlation.histogram import Estimate, Histogram, autocorrelation, cross_correlation, stretches
+from qtwin.correlation.histogram import Histogram, autocorrelation, cross_correlation, stretches
 
 SLICES = 60  # of the record, in which the rates are followed
 PIECES = 20  # in which the delay is followed
@@ -154,7 +154,7 @@ def _with_dead_time(record, channel: Channel, step: float, period: Estimate | No
             dead = dead_time(later, over // width * width)
         except UserError:  # too few pairs behind it: the smallest spacing is all that is known
             dead = None
-    return Channel(**{**vars(channel), "dead": dead, "later": later})
+    return replace(channel, dead=dead, later=later)
 
 
 def _pulse_drift(record, pair: tuple[int, int], lag: int, period: Estimate, length: int, bin_width: int) -> Drift:
@@ -207,13 +207,13 @@ def survey(record: Iterable[TimeTags], settings: Settings = DEFAULTS) -> Survey:
     if pair is None:
         return _noted(found, "one channel only: no pairs")
     more = _pulsed(record, found, settings) if period is not None else _continuous(record, found, settings)
-    found = Survey(**{**vars(found), **more})
-    found = Survey(**{**vars(found), **_counted(record, found, settings)})
-    return Survey(**{**vars(found), "notes": found.notes + tuple(warnings(found))})
+    found = replace(found, **more)
+    found = replace(found, **_counted(record, found, settings))
+    return replace(found, notes=(*found.notes, *warnings(found)))
 
 
 def _noted(found: Survey, note: str) -> Survey:
-    return Survey(**{**vars(found), "notes": (*found.notes, note, *warnings(found))})
+    return replace(found, notes=(*found.notes, note, *warnings(found)))
 
 
 def _period(record, channels, pair, settings: Settings, notes: list[str]) -> Estimate | None:
@@ -322,7 +322,7 @@ def _counted(record, found: Survey, settings: Settings) -> dict:
         guard = 2 * half
         try:
             found_accidentals["sides"] = from_sides(found.pairs, c, guard)
-            found_accidentals["delayed"] = from_delayed(record_at(record, at_zero), c, 4 * guard)
+            found_accidentals["delayed"] = from_delayed(Aligned(record, at_zero), c, 4 * guard)
         except UserError as error:
             notes = (*notes, str(error))
     else:
@@ -340,7 +340,7 @@ def _counted(record, found: Survey, settings: Settings) -> dict:
     if settings.herald is not None:
         out["heralded"] = heralded_g2(aligned(record, at_zero), settings.herald, pair, 2 * half)
     aside = LONG + 2 * c.window if out["net"].value > 0 else 0  # a peak of pairs is no bunching
-    shifted = record_at(record, {pair[0]: 0, pair[1]: centre + aside})
+    shifted = Aligned(record, {pair[0]: 0, pair[1]: centre + aside})
     try:
         out["bunching"] = bunching(shifted, *pair, 2 * LONG, round(found.seconds * 1e12 / PIECES))
     except UserError as error:
@@ -348,7 +348,7 @@ def _counted(record, found: Survey, settings: Settings) -> dict:
     return out | {"notes": notes}
 
 
-class record_at:
+class Aligned:
     """A record with its delays taken out, that can be started anew."""
 
     def __init__(self, record: Iterable[TimeTags], delays: dict[int, int]):

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from qtwin.core.errors import UserError
-from qtwin.core.records import Frames
-from qtwin.correlation.covariance_image import Measured, several
+from qtwin.core.records import Estimates, Frames
+from qtwin.correlation.covariance_image import several
 
 
 def click_probability(mean):
@@ -47,7 +47,7 @@ def threshold(record: Iterable[Frames], level) -> Iterator[Frames]:
         yield replace(frames, counts=frames.counts > level)
 
 
-def mean_events(clicks, frames: int, modes: float = np.inf) -> Measured:
+def mean_events(clicks, frames: int, modes: float = np.inf) -> Estimates:
     """m = -ln q (Poisson) or M (q^(-1/M) - 1) (M thermal modes), q = (K - N + a)/(K + a), a = (1 + 1/M)/2. Elementwise.
 
     N ``clicks`` in K ``frames``. The a frames take off the bias of order 1/K (expand the mean of m in 1/K and ask that
@@ -68,4 +68,4 @@ def mean_events(clicks, frames: int, modes: float = np.inf) -> Measured:
     q = (frames - clicks + extra) / (frames + extra)
     value = -np.log(q) if np.isinf(modes) else modes * np.expm1(-np.log(q) / modes)
     some = (frames - np.maximum(clicks, 1) + extra) / (frames + extra)
-    return Measured(value, np.sqrt((1 - some) / (frames * some)) * some ** (-1 / modes))
+    return Estimates(value, np.sqrt((1 - some) / (frames * some)) * some ** (-1 / modes))

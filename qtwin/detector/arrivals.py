@@ -16,11 +16,11 @@ from numba import njit
 
 from qtwin.core.errors import FieldError
 from qtwin.core.params import Element, fraction, is_concrete, nonnegative, param, positive
+from qtwin.detector.jitter import FWHM
 
 PS = 10**12  # ps in a second
 BRIGHTEST = 16.0  # thermal light is cut at this many times its mean: exp(-16) of the light is lost
 BLOCK = 65536  # photons that one call of the thermal loop gathers
-FWHM = 2.354820045  # of a normal law, in units of its std
 
 
 class AbstractLight(Element):

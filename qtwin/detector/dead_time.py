@@ -107,23 +107,3 @@ def gated_variance(rate, dead_time, period, width):
     click = -jnp.expm1(-rate * width)
     blind = 1 + jnp.floor(dead_time / period) * click
     return click * (1 - click) / (period * blind**3)
-
-
-def alive(ticks: np.ndarray, element: np.ndarray, dead: int) -> np.ndarray:
-    """Mask of events that click: ``ticks`` int64 ps sorted within each ``element`` (sorted), non-paralysable.
-
-    A click at t blinds its element for events in [t, t + dead) ps. Only events closer than that to their
-    predecessor can be lost, so only those are followed one by one.
-    """
-    clicks = np.ones(len(ticks), bool)
-    close = np.flatnonzero((np.diff(ticks) < dead) & (np.diff(element) == 0)) + 1
-    last, before = 0, -2
-    for i in close.tolist():
-        if i != before + 1:
-            last = ticks[i - 1]  # the predecessor stands clear of its own, so it clicked
-        if ticks[i] - last < dead:
-            clicks[i] = False
-        else:
-            last = ticks[i]
-        before = i
-    return clicks

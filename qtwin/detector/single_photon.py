@@ -9,7 +9,6 @@ from qtwin.core.params import Element, efficiency, is_concrete, nonnegative, par
 from qtwin.detector import afterpulsing as trapped
 from qtwin.detector import dead_time as dead
 from qtwin.detector import jitter as timing
-from qtwin.detector.dead_time import alive as alive
 from qtwin.detector.dead_time import live_fraction as live_fraction
 from qtwin.detector.dead_time import paralysable_rate as paralysable_rate
 from qtwin.detector.jitter import FWHM as FWHM

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 
 from qtwin.core.errors import UserError
-from qtwin.core.records import TimeTags
+from qtwin.core.records import Estimate, TimeTags
 from qtwin.correlation import coincidence
 from qtwin.correlation.accidentals import Accidentals, from_delayed, from_singles
 from qtwin.correlation.counting import Coincidences, coincidences, one_per_tick, pulse_clock
 from qtwin.correlation.efficiency import car, efficiencies
-from qtwin.correlation.histogram import Estimate
 
 PERIOD = 1000  # ps
 

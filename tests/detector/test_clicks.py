@@ -3,12 +3,12 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from plain import plain_alive
 from scipy.stats import exponnorm
 from slopes import once
 
 from qtwin.core.errors import UserError
 from qtwin.detector import TDC, Exponentials, Gate, PixelArray, SinglePhoton, Tabulated, clicks, jitter
-from qtwin.detector.single_photon import alive
 
 REFERENCE = np.array([0.01017, 0.10151, 0.50328, 0.99608, 1.95147, 4.59709, 8.38768, 14.27283, 21.98962])
 INCIDENT = np.array([0.01, 0.1, 0.5, 1, 2, 5, 10, 20, 40])
@@ -164,7 +164,7 @@ def test_afterpulses_have_afterpulses_in_clusters():
 def test_dead_time_alone_is_the_plain_loop():
     times = poisson(3e7, 100_000, 7)
     tags, _ = draw(device(), times, 0, stretches=7)
-    np.testing.assert_array_equal(tags, times[alive(times, np.zeros(len(times), int), 50_000)])
+    np.testing.assert_array_equal(tags, times[plain_alive(times, np.zeros(len(times), int), 50_000)])
 
 
 def test_everything_off_hands_the_events_on():

@@ -9,7 +9,6 @@ from qtwin.core.errors import FieldError, UserError
 from qtwin.detector import Camera, SinglePhoton
 from qtwin.detector.single_photon import (
     FWHM,
-    alive,
     efficiency_at,
     live_fraction,
     overbias_factor,
@@ -21,16 +20,6 @@ TAU = 50e-9
 
 def device(**changes) -> SinglePhoton:
     return SinglePhoton(**({"efficiency": 0.6, "dark_rate": 250.0, "dead_time": TAU, "jitter": 350e-12} | changes))
-
-
-def plain_alive(ticks, element, dead):
-    """One by one: a click blinds its element for [t, t + dead)."""
-    clicks, until = [], {}
-    for t, e in zip(ticks.tolist(), element.tolist(), strict=True):
-        clicks.append(t >= until.get(e, t))
-        if clicks[-1]:
-            until[e] = t + dead
-    return np.array(clicks, bool)
 
 
 def test_dead_time_laws():
@@ -67,40 +56,6 @@ def test_camera_mean():
 def test_devices_that_cannot_be_are_refused(name, value):
     with pytest.raises(FieldError, match=name):
         device(**{name: value})
-
-
-@pytest.mark.parametrize("dead", [0, 1, 7, 40, 100_000])
-def test_alive_is_a_plain_loop(dead):
-    """Several elements, crowded, with equal times and runs longer than the dead time."""
-    rng = np.random.default_rng(91)
-    element = np.sort(rng.integers(0, 7, 6000))
-    ticks = rng.integers(0, 12_000, 6000)
-    order = np.lexsort((ticks, element))
-    ticks, element = ticks[order], element[order]
-    found = alive(ticks, element, dead)
-    np.testing.assert_array_equal(found, plain_alive(ticks, element, dead))
-    assert found.sum() == {0: 6000, 100_000: 7}.get(dead, found.sum())
-
-
-def test_alive_at_the_edge_of_the_dead_time():
-    """[t, t + dead): an event exactly one dead time later clicks, one earlier does not and blinds nobody."""
-    ticks, element = np.array([0, 9, 10, 18, 20, 21, 22]), np.array([0, 0, 0, 0, 0, 1, 1])
-    np.testing.assert_array_equal(alive(ticks, element, 10), [True, False, True, False, True, True, False])
-    assert alive(np.array([], np.int64), np.array([], np.int64), 10).shape == (0,)
-
-
-def test_alive_neither_loses_nor_keeps_too_many():
-    """n/(1 + n tau) clicks/s of Poisson events; Var(clicks) = n t/(1 + n tau)^3 of a renewal process."""
-    rate, time = 5e6, 0.04
-    rng = np.random.default_rng(92)
-    elements, expected = 3, rate * time / (1 + rate * TAU)
-    counts = rng.poisson(rate * time, elements)
-    element = np.repeat(np.arange(elements), counts)
-    ticks = np.concatenate([np.sort(rng.integers(0, int(time * 1e12), c)) for c in counts])
-    clicks = np.bincount(element[alive(ticks, element, int(TAU * 1e12))])
-    scores = (clicks - expected) / np.sqrt(rate * time / (1 + rate * TAU) ** 3)
-    assert np.abs(scores).max() < 4
-    assert np.abs((clicks - float(paralysable_rate(rate, TAU)) * time) / np.sqrt(expected)).min() > 4
 
 
 def test_full_width_of_a_normal_law():
