@@ -89,6 +89,6 @@ def from_sides(histogram_of_pairs: Histogram, pairs: Coincidences, guard: int) -
 
 
 def net(pairs: Coincidences, accidentals: Accidentals) -> Estimate:
-    """C - A and its error sqrt(C + v), v what A has of its own: A/windows, 0 from singles; C of one where there is none."""
+    """C - A and its error sqrt(C + v), v what A has of its own: A/windows, 0 from singles; C at least 1."""
     _all_pairs(pairs)
     return Estimate(pairs.counts - accidentals.value, float(np.sqrt(max(pairs.counts, 1) + accidentals.own_variance)))

@@ -259,6 +259,28 @@ def test_partner_is_the_regression_of_sampled_pairs(pairs):
     assert shrink == pytest.approx(2 / (1 + 0.5**2), rel=1e-9)
 
 
+def test_a_tilted_pump_takes_both_photons_along():
+    """Inside the crystal all three are parallel: outside the signal leaves at t n_s/n_p, the idler at t n_i/n_p."""
+    s = source(signal_wavelength=680e-9)
+    n_p, n_s, n_i = (float(n) for n in s.indices())
+    optics = far_field(pump_tilt_x=0.3e-3, pump_tilt_y=-0.8e-3, idler_x=11e-6, idler_y=7e-6)
+    tilt, shift = np.array([0.3e-3, -0.8e-3]), np.array([11e-6, 7e-6])
+    signal, idler = optics.beam_centres(s)
+    np.testing.assert_allclose(signal, 0.08 * tilt * n_s / n_p, rtol=1e-9)
+    mirrored = -0.08 * tilt * n_i / n_p * 680e-9 / float(s.idler_wavelength())
+    np.testing.assert_allclose(idler, shift + mirrored, rtol=1e-9)
+
+
+def test_defocus_parts_the_pair_by_where_it_was_born():
+    """x - y gains (dz/f)^2 Var r_s per axis, r_s at the crystal: m_i of the separation beside the centre, w/2."""
+    s = source(signal_wavelength=680e-9)
+    pair, dz = s.biphoton(), 7e-3
+    m_i = float(pair.shares()[1])
+    born = (0.9e-3 / 2) ** 2 + (m_i * float(pair.separation_width())) ** 2
+    sharp, soft = (float(far_field(defocus=z).correlation_width(s)) for z in (0.0, dz))
+    assert soft**2 - sharp**2 == pytest.approx((dz / 0.08) ** 2 * born, rel=1e-9)
+
+
 def test_field_fraction_counts_the_photons_in_the_square():
     s, optics = source(), far_field(pitch=3e-4)
     k1, _ = s.sample(COUNT, key=jax.random.key(13))

@@ -179,6 +179,21 @@ def test_idler_image(config):
     assert agrees(scores(counts, np.asarray(config.path.idler_image())))
 
 
+def test_a_shifted_camera_moves_the_idler_image():
+    """Columns follow idler_x, rows idler_y: a normal law about the shift; a drift blurs along its own direction."""
+
+    def images(**astray):
+        return np.asarray(light_path(astray=astray).idler_image())
+
+    beam = float(ASTRAY.optics.beam_widths(ASTRAY.source)[1])  # of the same unlike photons
+    edges = (np.arange(N + 1) - N / 2) * PITCH
+    x, y = (np.diff(stats.norm.cdf(edges, shift, beam)) for shift in (6e-5, -2e-5))
+    np.testing.assert_allclose(images(idler_x=6e-5, idler_y=-2e-5), y[:, None] * x[None, :], rtol=1e-9)
+    still, swept = images(drift_x=0.0), images(drift_x=8e-4)
+    along, across = (swept.sum(axis) / swept.sum() - still.sum(axis) / still.sum() for axis in (0, 1))
+    assert along[0] > 1e-3 and abs(along[0] - along[-1]) < 1e-12 and np.abs(across).max() < 1e-12
+
+
 def test_accepted_light_and_open_images(thin):
     """The object taken out: the same light falls everywhere."""
     path = light_path(absorption=0.0)
