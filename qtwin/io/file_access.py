@@ -38,9 +38,9 @@ def library_reads(path: Path, what: str) -> Iterator[None]:
     """Whatever a library raises at a malformed file, as one line that names the file and what it was taken for."""
     try:
         yield
-    except UserError:
+    except (UserError, MemoryError):
         raise
-    except Exception as error:
+    except Exception as error:  # decoders raise nearly anything on a damaged file
         line = " ".join(str(error).split())[:160] or type(error).__name__
         raise UserError(f"{path}: not {what} that can be read ({line})") from error
 

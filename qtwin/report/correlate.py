@@ -13,7 +13,7 @@ from qtwin.correlation.histogram import Histogram
 from qtwin.correlation.survey import SLICES, Survey
 from qtwin.io.results import Array
 from qtwin.report.figures import BLACK, BLUE, GREY, ORANGE, new, printed
-from qtwin.report.page import document, figure, number, provenance, table, write_page
+from qtwin.report.pieces import document, figure, number, provenance, table, write_page
 
 COLOURS = (BLUE, ORANGE, BLACK, GREY)
 WORDS = {

@@ -3,27 +3,23 @@
 The first sentence is made from the verdicts, which are made from the 95 % intervals alone.
 """
 
-from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from html import escape
-from math import floor, isfinite, log10
 from pathlib import Path
-from typing import Any, TypeGuard
 
 import numpy as np
 
 from qtwin.benchmark.arms import FAMILIES
 from qtwin.benchmark.comparison import INCOMPARABLE, Comparison, Versus
 from qtwin.core.config import build, plain
-from qtwin.core.errors import UserError
 from qtwin.core.params import parameters
 from qtwin.core.units import show
-from qtwin.io.results import config_hash, read_result, write_whole
 from qtwin.report.figures import CAPTIONS, draw
+from qtwin.report.pieces import document, figure, number, percent, provenance, table, write_page
 
+OUT_OF_PLACE = ("pump_tilt_x", "pump_tilt_y", "defocus", "idler_x", "idler_y", "drift_x", "drift_y")
+IMPERFECT = ("recovery_time", "twilight", "jitter_tail")
 PARTS = ("source", "reference", "optics", "scene", "tissue", "detector", "camera", "correlation")
-PREFIXES = {-18: "a", -15: "f", -12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}
-NARROW = "\u202f"  # between thousands; lines do not break there
 CLASSES = {"quantum wins": "quantum", "classical wins": "classical"}
 
 NAMES = {
@@ -61,80 +57,6 @@ LIMITS = (
     "is compared, so that both show the same mean image.",
     "Estimators know background, gain and illumination exactly, on the quantum and on the classical side alike.",
 )
-
-CSS = """
-:root{--ink:#1a1a1a;--soft:#5a6270;--line:#dfe3e8;--blue:#0072B2;--orange:#b34700;--pale:#f5f7f9}
-*{box-sizing:border-box}
-body{margin:0;color:var(--ink);background:#fff;font:16px/1.55 system-ui,"Segoe UI",Roboto,"Noto Sans",sans-serif}
-main{max-width:1180px;margin:0 auto;padding:28px 24px 64px;overflow-wrap:anywhere}
-h1{font-size:1.75rem;line-height:1.25;margin:0 0 .8rem}
-h2{font-size:1.3rem;margin:2.6rem 0 .6rem;padding-top:.9rem;border-top:1px solid var(--line)}
-h3{font-size:1.05rem;margin:1.4rem 0 .3rem}
-p{margin:.5rem 0;max-width:78ch}
-.answer{border-left:6px solid var(--soft);background:var(--pale);padding:.8rem 1.1rem;margin:1rem 0}
-.answer p:first-child{font-size:1.2rem;line-height:1.45;margin-top:0}
-.answer.quantum{border-color:var(--blue)}.answer.classical{border-color:var(--orange)}
-.warning{border:1px solid #d9b44a;background:#fff8e1;padding:.7rem 1.1rem;margin:1rem 0}
-ul{padding-left:1.2rem;margin:.4rem 0}li{margin:.25rem 0;max-width:78ch}
-.box{overflow-x:auto;width:fit-content;max-width:100%;margin:.6rem 0;border:1px solid var(--line);border-radius:6px}
-table{border-collapse:collapse;font-size:.78rem;font-variant-numeric:tabular-nums;overflow-wrap:normal}
-th,td{padding:.42rem .5rem;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
-tr:last-child td,tbody tr:last-child th{border-bottom:0}
-thead th{background:var(--pale);font-weight:600;vertical-align:bottom}
-tbody th{font-weight:600;min-width:8.5rem}
-td.n,th.n{text-align:right}td.n{white-space:nowrap}
-td.w{min-width:15rem}
-.tag{font-weight:600;white-space:nowrap;color:var(--soft)}.tag.quantum{color:var(--blue)}.tag.classical{color:var(--orange)}
-figure{margin:1rem 0 1.6rem}figure .box{border:0;width:100%}
-figure img{display:block;width:100%;min-width:700px;height:auto}
-figcaption,.note{color:var(--soft);font-size:.9rem;max-width:85ch}
-dl{display:grid;grid-template-columns:max-content 1fr;gap:.35rem 1.2rem;margin:.6rem 0}
-dt{font-weight:600}dd{margin:0;max-width:80ch}
-footer{margin-top:2.5rem;border-top:1px solid var(--line);padding-top:.8rem;color:var(--soft);font-size:.85rem}
-@media(max-width:640px){main{padding:18px 14px 40px}h1{font-size:1.4rem}.answer p:first-child{font-size:1.08rem}
-dl{grid-template-columns:1fr;gap:.1rem}dd{margin-bottom:.5rem}td.w{min-width:12rem}}
-@media print{body{font-size:10pt}main{max-width:none;padding:0}.box{overflow:visible}table{font-size:7.5pt}
-th,td{padding:.2rem .3rem}td.n,th.n,tbody th{white-space:normal}figure img{min-width:0}
-figure,tr,.answer{break-inside:avoid}}
-"""
-
-
-# --- numbers -----------------------------------------------------------------------------------------------------
-
-
-def _known(x: float | None) -> TypeGuard[float]:
-    return x is not None and isfinite(x)
-
-
-def number(leaf: Mapping) -> str:
-    """``7.400 ± 0.009 µJ``: two digits of the standard error, four of an exact value, a dash where undefined."""
-    value, error, unit = leaf.get("value"), leaf.get("stderr"), leaf.get("unit", "")
-    if not _known(value):
-        return "–"
-    doubt = "" if error is None or isfinite(error) else " ± ?"
-    error = error if _known(error) else 0.0
-    power = floor(log10(abs(value))) if value else 0
-    if unit:
-        scale = min(max(3 * (power // 3), min(PREFIXES)), max(PREFIXES))
-        tail = f" {PREFIXES[scale]}{unit}"
-    else:
-        scale = power if power >= 7 or power < -3 else 0
-        tail = f" × 10{str(scale).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}" if scale else ""
-    value, error = value / 10.0**scale, error / 10.0**scale
-    if not error:
-        text = f"{value:,.0f}".replace(",", NARROW) if 1e4 <= abs(value) < 1e7 else f"{value:.4g}"
-        return text + doubt + tail
-    digits = min(8, 1 - floor(log10(error)))
-    value, error, shown = round(value, digits), round(error, digits), max(0, digits)
-    text = f"{value:,.{shown}f} ± {error:,.{shown}f}".replace(",", NARROW)
-    return f"({text}){tail}" if tail.startswith(" ×") else text + tail
-
-
-def percent(leaf: Mapping[str, Any]) -> str:
-    scaled = {k: 100 * leaf[k] if _known(leaf[k]) else leaf[k] for k in ("value", "stderr")}
-    text = number(scaled)
-    return f"({text}) %" if "±" in text else f"{text} %"
-
 
 # --- sentences ---------------------------------------------------------------------------------------------------
 
@@ -212,20 +134,6 @@ def blurred(figures: Mapping, pitch: float) -> str | None:
 # --- parts of the page -------------------------------------------------------------------------------------------
 
 
-def table(head: Iterable[str], rows: Iterable[Iterable[str]], classes: str) -> str:
-    """Rows of ready HTML cells; ``classes``: one letter per column (h row head, n number, w words, - plain)."""
-    kinds = [(c, "" if c in "h-" else f' class="{c}"') for c in classes]
-    top = "".join(f'<th scope="col"{k}>{escape(h)}</th>' for (_, k), h in zip(kinds, head, strict=True))
-    body = ""
-    for row in rows:
-        cells = (
-            f'<th scope="row">{cell}</th>' if c == "h" else f"<td{k}>{cell}</td>"
-            for (c, k), cell in zip(kinds, row, strict=True)
-        )
-        body += f"<tr>{''.join(cells)}</tr>\n"
-    return f'<div class="box"><table><thead><tr>{top}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n'
-
-
 def _arms(figures: Mapping) -> str:
     columns = {
         "photons_incident": "photons on the field",
@@ -293,6 +201,12 @@ def _question(comparison: Comparison) -> str:
         fields = element.__dataclass_fields__.items()
         return "; ".join(f"{f.metadata.get('doc', name)}: {_value(element, name)}" for name, f in fields)
 
+    def beside(element, names) -> str:
+        """What is not as in the ideal: those of ``names`` that are given and not 0."""
+        given = [n for n in names if getattr(element, n) is not None and np.any(np.asarray(getattr(element, n)) != 0)]
+        fields = element.__dataclass_fields__
+        return "".join(f"; {fields[n].metadata['doc']}: {_value(element, n)}" for n in given)
+
     where = "on the sample" if s.match == "incident" else "in the records"
     items = {
         "Source": told(
@@ -310,13 +224,16 @@ def _question(comparison: Comparison) -> str:
             "far field of the crystal (lens of {focal_length}) on the sample; collected at a numerical aperture of "
             "{numerical_aperture}; {pixels} × {pixels} superpixels of {pitch}",
             t.optics,
-        ),
+        )
+        + beside(t.optics, OUT_OF_PLACE),
     }
     if "twin_beams" in s.protocols:
-        items["Camera"] = f"{type(t.camera).__name__}, a superpixel being one of its pixels; {listed(t.camera)}"
+        items["Camera"] = f"{type(t.camera).__name__}, read once per superpixel; {listed(t.camera)}"
     if "ghost" in s.protocols:
         words = "efficiency {efficiency}, dark counts {dark_rate}, dead time {dead_time}, jitter {jitter}; coincidence "
-        items["Single-photon detectors"] = told(words + "window {window}", t.detector, t.correlation)
+        traps = t.detector.afterpulsing
+        more = beside(t.detector, IMPERFECT) + (beside(traps, ["probability"]) if traps is not None else "")
+        items["Single-photon detectors"] = told(words + "window {window}", t.detector, t.correlation) + more
     items["Budget"] = f"{s.photons:g} photons per superpixel and exposure, made equal {where}; {s.exposures} exposures"
     return "<dl>" + "".join(f"<dt>{k}</dt><dd>{escape(v)}</dd>" for k, v in items.items()) + "</dl>"
 
@@ -336,28 +253,6 @@ def _assumptions(comparison: Comparison, config: Mapping) -> str:
     return table(["parameter", "value", "meaning", "reference"], rows, "h-ww")
 
 
-def provenance(folder: Path, config: Mapping) -> str:
-    """From the result file beside the page, if it belongs to this configuration."""
-    try:
-        result = read_result(folder)
-        if result["config_hash"] != config_hash(config):
-            return ""
-    except (UserError, KeyError, OSError):
-        return ""
-    versions = ", ".join(f"{name} {version}" for name, version in result.get("versions", {}).items())
-    facts = [versions, f"seed {result.get('seed')}", f"{result.get('time')}", f"configuration {result['config_hash']}"]
-    return f"<footer>{escape(' · '.join(facts))}</footer>"
-
-
-def figure(name: str, png: bytes, captions: Mapping[str, tuple[str, str]] = CAPTIONS) -> str:
-    title, words = captions[name]
-    source = f"data:image/png;base64,{b64encode(png).decode()}"
-    return (
-        f'<h3>{escape(title)}</h3><figure id="{name}"><div class="box"><img alt="{escape(title)}" src="{source}"></div>'
-        f"<figcaption>{escape(words)}</figcaption></figure>\n"
-    )
-
-
 def _body(folder: Path, comparison: Comparison, config: Mapping, pngs: Mapping[str, bytes]) -> str:
     figures, twin = comparison.figures(), comparison.twin
     thickness = show(float(np.sum(np.asarray(twin.tissue.layers().thickness))), "m")
@@ -371,7 +266,7 @@ def _body(folder: Path, comparison: Comparison, config: Mapping, pngs: Mapping[s
         "<h2>The question</h2>",
         _question(comparison),
         "<h2>The answer</h2>",
-        figure("advantage", pngs["advantage"]),
+        figure("advantage", pngs["advantage"], CAPTIONS),
         f"<p>Advantage = photons {where} that coherent light needs over those that the quantum arm needs, for equal "
         "variance of the transmission, pooled over the field. Above 1 the quantum arm is better.</p>",
         _advantages(comparison, figures),
@@ -382,7 +277,7 @@ def _body(folder: Path, comparison: Comparison, config: Mapping, pngs: Mapping[s
         "the root of the sum of their variances; SSIM is that of the mean image. ± one standard error; what has none "
         "is exact.</p>",
         "<h2>Figures</h2>",
-        *(figure(name, png) for name, png in pngs.items() if name != "advantage"),
+        *(figure(name, png, CAPTIONS) for name, png in pngs.items() if name != "advantage"),
         "<h2>One exposure carried photon by photon</h2>",
         "<p>The exposures are thinned from one walk of photons. One more was carried pair by pair from the crystal to "
         "the counts and held against the means; each z is a standard normal number if both tell the same story.</p>",
@@ -405,17 +300,6 @@ def _body(folder: Path, comparison: Comparison, config: Mapping, pngs: Mapping[s
     return document(title, parts)
 
 
-def document(title: str, parts: Iterable[str]) -> str:
-    """A self-contained page of ``parts``."""
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{CSS}</style></head>\n<body><main>\n"
-        + "\n".join(parts)
-        + "\n</main></body></html>\n"
-    )
-
-
 def write(folder: Path, comparison: Comparison, cfg) -> list[Path]:
     """`figures/*.png`, `figures/*.svg` and `report.html` in ``folder``, each written whole; returns the PNG paths.
 
@@ -425,15 +309,3 @@ def write(folder: Path, comparison: Comparison, cfg) -> list[Path]:
     drawn = draw(comparison)
     page = _body(Path(folder), comparison, config, {name: files["png"] for name, files in drawn.items()})
     return write_page(Path(folder), page, drawn)
-
-
-def write_page(folder: Path, page: str, drawn: Mapping[str, Mapping[str, bytes]]) -> list[Path]:
-    """The figures, then the page; paths of the PNGs."""
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
-    paths = []
-    for name, files in drawn.items():
-        for kind, content in files.items():
-            write_whole(folder / "figures" / f"{name}.{kind}", content)
-        paths.append(folder / "figures" / f"{name}.png")
-    write_whole(folder / "report.html", page.encode())
-    return paths

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any
 
-from qtwin.report.page import number, table
+from qtwin.report.pieces import number, table
 from qtwin.report.plain import plain
 from qtwin.tissue.polarised import PolarisedTransport
 

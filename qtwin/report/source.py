@@ -13,7 +13,7 @@ from qtwin.core.units import show
 from qtwin.io.results import Array
 from qtwin.report import source_figures as draw
 from qtwin.report.figures import printed
-from qtwin.report.page import document, figure, number, provenance, table, write_page
+from qtwin.report.pieces import document, figure, number, provenance, table, write_page
 from qtwin.report.source_figures import Findings
 from qtwin.source.merits import BEAMS
 from qtwin.source.phase_matching import EXPANSION

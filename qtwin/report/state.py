@@ -13,7 +13,7 @@ from qtwin.core.params import parameters
 from qtwin.core.units import show
 from qtwin.io.results import Array
 from qtwin.report.figures import BLACK, BLUE, new, printed
-from qtwin.report.page import document, figure, number, provenance, table, write_page
+from qtwin.report.pieces import document, figure, number, provenance, table, write_page
 from qtwin.report.plain import plain
 from qtwin.source.states import AbstractState
 

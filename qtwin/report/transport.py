@@ -13,7 +13,7 @@ from qtwin.core.units import show
 from qtwin.io.results import Array
 from qtwin.report import polarisation
 from qtwin.report.figures import BLACK, BLUE, GREY, ORANGE, new, printed
-from qtwin.report.page import document, figure, number, provenance, table, write_page
+from qtwin.report.pieces import document, figure, number, provenance, table, write_page
 from qtwin.report.plain import plain
 from qtwin.tissue import Slab
 from qtwin.tissue.lights import AbstractLight
