@@ -23,6 +23,20 @@ log = logging.getLogger(__name__)
 ELEMENTS = ("source", "reference", "optics", "scene", "tissue", "detector", "camera", "correlation")
 
 
+def protocols(cfg) -> dict[str, Any]:
+    """Name -> imaging protocol, in the order given."""
+    node = cfg.get("estimator")
+    if (
+        not isinstance(node, dict)
+        or not node
+        or not all(isinstance(v, dict) and "_target_" in v for v in node.values())
+    ):
+        raise UserError(
+            f"estimator: got {node!r}, expected imaging protocols (estimator=twin_beams, [ghost,time_tagged])"
+        )
+    return {name: build(part, f"estimator.{name}") for name, part in node.items()}
+
+
 def elements(cfg: DictConfig | dict) -> dict[str, Any]:
     """Name -> element of every part of the twin, in the order of the light."""
     cfg = plain(cfg)
@@ -31,6 +45,7 @@ def elements(cfg: DictConfig | dict) -> dict[str, Any]:
         if not isinstance(cfg.get(name), dict) or "_target_" not in cfg[name]:
             raise UserError(f"{name}: got {cfg.get(name)!r}, expected an element (a mapping with _target_)")
     made = {name: build(cfg[name], name) for name in ELEMENTS}
+    made["protocols"] = protocols(cfg)
     light = getattr(made["source"], "signal_wavelength", None)
     if "wavelength" in cfg and light is not None:
         asked, emitted = quantity(cfg, "wavelength", "m"), float(light)

@@ -15,9 +15,11 @@ from qtwin.detector import SinglePhoton
 from qtwin.detector.camera import AbstractCamera
 from qtwin.estimator import ghost, twin_beams
 from qtwin.estimator.linear import Calibration, Records, thin
+from qtwin.estimator.protocol import Bench
 from qtwin.estimator.setting import Setting
 from qtwin.optics import FarField
 from qtwin.scene import AbstractScene
+from qtwin.scene.grid import pixel_means
 from qtwin.source import SPDC
 from qtwin.tissue import LightPath, Slab, Walk, walk
 from qtwin.tissue.light_path import Images
@@ -92,6 +94,17 @@ class Twin(Element):
             setting,
             twin_beams.expect(images, idler, setting, self.optics, self.camera),
             ghost.expect(images, idler, setting, self.optics, self.detector, self.correlation),
+        )
+
+    def bench(self, images: Images, photons) -> Bench:
+        """What the arms of a comparison are given: ``images`` without block axis."""
+        path = self.path()
+        return Bench(
+            *(self.source, self.optics, self.tissue, self.camera, self.detector, self.correlation),
+            images,
+            path.idler_image(),
+            pixel_means(path.grid().values[1:-1, 1:-1], self.optics.fine),
+            self.setting(photons),
         )
 
     def expect(self, walk: Walk, photons=2000.0) -> Expectation:

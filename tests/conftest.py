@@ -49,5 +49,5 @@ def small_conf(tmp_path) -> Path:
         text = "_target_: qtwin.source.Coherent\nwavelength: 810 nm\nreference:\n  wavelength: a catalogue\n"
         file.write_text(text + ("file: ???\n" if name == "scene/picture" else ""))
     (folder / "estimator").mkdir()
-    (folder / "estimator" / "all.yaml").write_text("protocols: [ghost]\n")
+    (folder / "estimator" / "all.yaml").write_text("ghost:\n  _target_: qtwin.estimator.Ghost\n")
     return folder

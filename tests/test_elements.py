@@ -38,8 +38,9 @@ def geometry(optics):
     (c, s), (back, spread) = optics.partner(PUMP), optics.partner(PUMP, of="idler")
     out_of_place = jnp.sum(jnp.concatenate([*optics.beam_centres(PUMP), optics.drift()]) * jnp.arange(1.0, 7.0))
     passed = optics.illumination_transmission * optics.collection_transmission * optics.idler_transmission
+    stray = optics.ambient + 0.5 * optics.idler_ambient
     widths = c * 1e4 + back * 1e3 + (s + 3 * spread) * 1e5 + optics.blur(PUMP) * 1e6
-    return jnp.log(optics.field_fraction(PUMP)) + widths + jnp.sum(optics.centres()) + out_of_place * 1e3 + passed
+    return jnp.log(optics.field_fraction(PUMP)) + widths + jnp.sum(optics.centres()) + out_of_place * 1e3 + passed + stray
 
 
 def crossing(slab):
@@ -68,7 +69,7 @@ def look(tissue):
     return jnp.log(mu_a) + 0.3 * jnp.log(mu_s) + g + n
 
 
-ASTRAY = ("0.2 mrad", "-0.3 mrad", "0.7 mm", "12 um", "-31 um", "5 um", "8 um")
+ASTRAY = ("0.2 mrad", "-0.3 mrad", "0.7 mm", "12 um", "-31 um", "5 um", "8 um", "2 Hz", "3 Hz")
 OPTICS = FarField("90 mm", 0.35, "120 um", 0.9, 0.8, 0.7, *ASTRAY, pixels=6)
 
 # element, a scalar that reads its physics, and the fields that this scalar must depend on

@@ -1,12 +1,13 @@
 """The comparison: every arm at the same photon budget, its images, its ledger and the verdict."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qtwin.benchmark.arms import FAMILIES, Arm, arms_of
+from qtwin.benchmark.arms import arms_of, budgets
 from qtwin.benchmark.check import Check, carried_check
 from qtwin.benchmark.comparison import Comparison, Outcome, Versus
 from qtwin.benchmark.settings import Settings
@@ -14,10 +15,9 @@ from qtwin.core.errors import FieldError, UserError
 from qtwin.core.random import stream
 from qtwin.detector import SinglePhoton
 from qtwin.detector.camera import AbstractCamera
-from qtwin.estimator.linear import estimate, mean, thin, variance
+from qtwin.estimator.protocol import AbstractLaw, Arm, Bench
 from qtwin.metrics.advantage import advantage, pooled_cost, pooling, smoothing
-from qtwin.metrics.image import quality, quality_of
-from qtwin.scene.grid import pixel_means
+from qtwin.metrics.image import Quality, quality, quality_of
 from qtwin.source import SPDC, Coherent
 from qtwin.tissue import fates
 from qtwin.tissue.light_path import Images
@@ -57,27 +57,17 @@ def _jackknife(values: np.ndarray) -> np.ndarray:
     return np.sqrt((BLOCKS - 1) / BLOCKS * np.sum((values - values.mean(axis=0)) ** 2, axis=0))
 
 
-class _Law(NamedTuple):
-    """What one arm does at one set of images: moments, calibration."""
-
-    records: object
-    calibration: object
-
-
 @np.errstate(all="ignore")  # where there is no light, one line says so: nothing that is not finite is written
 def compare(
-    source, reference, optics, scene, tissue, detector, camera, correlation, settings: Settings, progress
+    source, reference, optics, scene, tissue, detector, camera, correlation, protocols, settings: Settings, progress
 ) -> Comparison:
     """Walk once, repeat by thinning, carry one exposure photon by photon, and judge.
 
     ``progress(stage, **numbers)`` is called along the way. Deterministic in settings.seed.
     """
     twin = _assemble(source, reference, optics, scene, tissue, detector, camera, correlation)
-    unknown = set(settings.protocols) - set(FAMILIES)
-    if unknown:
-        raise UserError(f"estimator.protocols: got {sorted(unknown)}, accepted are {', '.join(FAMILIES)}")
     key = jax.random.key(settings.seed)
-    arms = arms_of(settings.protocols)
+    arms = arms_of(protocols)
     _fits(twin, settings, len(arms))
     progress("walking photons through the tissue", photons=settings.walk_photons)
     walk = twin.walk(key=key, photons=settings.walk_photons, memory_limit=settings.memory_limit)
@@ -85,39 +75,43 @@ def compare(
     blocks = twin.blocks(walk)
     centre = jax.tree.map(lambda a: jnp.mean(a, axis=0), blocks)
     outside = _leave_one_out(blocks)
-    truth = np.asarray(pixel_means(twin.path().grid().values[1:-1, 1:-1], optics.fine))
-    expectation = twin.moments(centre, jnp.asarray(settings.photons, centre.direct.dtype))
-    _saturation(twin, expectation)
-    weights = np.asarray(expectation.setting.incident * expectation.idler) / truth.size
-    budgets = {arm.name: arm.budget(twin, expectation, settings.match) for arm in arms}
+    kind = centre.direct.dtype
+    bench = twin.bench(centre, jnp.asarray(settings.photons, kind))
+
+    def bench_at(photons) -> Bench:
+        return bench._replace(setting=twin.setting(jnp.asarray(photons, kind)))
+
+    truth = np.asarray(bench.object)
+    weights = np.asarray(bench.setting.incident * bench.idler) / truth.size
+    photons = budgets(arms, bench_at, settings.photons, settings.match)
+    laws = {arm.name: arm.law(bench_at(photons[arm.name])) for arm in arms}
+    _saturation(laws, photons)
     spreads = {name: np.asarray(getattr(centre, f"spread_{name}")) for name in ("direct", "ghost")}
 
     progress("drawing exposures", exposures=settings.exposures)
-    outcomes, estimates, laws = {}, {}, {}
+    outcomes = {}
     for arm in arms:
-        records, cal = arm.law(twin, centre, settings.photons * budgets[arm.name])
-        laws[arm.name] = _Law(records, cal)
-        if arm.draw_key not in estimates:  # naive and optimal k read the same exposures
-            estimates[arm.draw_key] = thin(records, settings.exposures, key=stream(key, f"ensemble {arm.draw_key}"))
-        x, y = estimates[arm.draw_key]
-        images = np.asarray(estimate(x, y, arm.measured(twin, expectation, x, cal)))
-        figures, errors = quality_of(images, truth)
+        law = laws[arm.name]
+        estimates, counts = law.draw(settings.exposures, key=stream(key, f"ensemble {arm.draws or arm.name}"))
+        figures, errors = quality_of(estimates, truth)
         outcomes[arm.name] = Outcome(
             arm,
-            images.mean(axis=0),
-            np.asarray(mean(records, cal)),
-            np.sqrt(images.var(axis=0, ddof=1)),
-            images,
-            np.asarray(x),
+            estimates.mean(axis=0),
+            np.asarray(law.mean()),
+            np.sqrt(estimates.var(axis=0, ddof=1)),
+            estimates,
+            counts,
             figures,
             errors,
-            budgets[arm.name],
+            photons[arm.name],
+            jax.tree.map(float, law.ledger),
         )
 
     progress("weighing the walk's own error")
-    shared = _shared_errors(twin, arms, outside, settings.photons, budgets, weights, spreads, truth)
+    benches = {name: bench_at(n) for name, n in photons.items()}
+    shared = _shared_errors(protocols, arms, outside, benches, weights, spreads, truth)
     for name, outcome in outcomes.items():
-        outcomes[name] = outcome.with_walk(shared.quality[name])
+        outcomes[name] = outcome.with_walk(shared.quality[name], shared.detected[name])
 
     progress("comparing")
     versus = []
@@ -128,15 +122,20 @@ def compare(
             interval = advantage(theirs[0], ours[0], walk_error)
             expected = theirs[1].mean / ours[1].mean
             unequal = shared.mismatch[arm.name, opponent]
-            versus.append(Versus(arm.name, opponent, interval, float(expected), float(expected * walk_error), unequal))
+            told = float(expected), float(expected * walk_error)
+            versus.append(Versus(arm.name, opponent, interval, *told, unequal, arm.quantum))
 
-    progress("carrying one exposure photon by photon", photons=float(expectation.setting.incident))
+    progress("carrying one exposure photon by photon", photons=float(bench.setting.incident))
     sampled = twin.sample(settings.photons, key=stream(key, "carried"))
-    check: Check = carried_check(twin, sampled, expectation, blocks, weights, settings.protocols)
+    check: Check = carried_check(sampled, bench, blocks, weights)
     light = fates(twin.tissue, walk, float(optics.numerical_aperture))
-    return Comparison(
-        twin, settings, expectation, blocks, light, truth, outcomes, tuple(versus), sampled, check, walk.photons
-    )
+    facts = {name: protocol.facts(bench) for name, protocol in protocols.items()}
+    watched = {
+        name: {fact: (float(value), shared.facts[name][fact], unit) for fact, (value, unit) in group.items()}
+        for name, group in facts.items()
+    }
+    found = watched, blocks, light, truth, outcomes, tuple(versus), sampled, check, walk.photons
+    return Comparison(twin, protocols, settings, bench.setting, *found)
 
 
 def _fits(twin: Twin, settings: Settings, arms: int):
@@ -152,18 +151,20 @@ def _fits(twin: Twin, settings: Settings, arms: int):
         )
 
 
-def _saturation(twin: Twin, expectation):
-    most = float(jnp.max(jnp.maximum(expectation.twin_beams.x, expectation.twin_beams.y)))
-    if most > float(twin.camera.saturation):
-        raise UserError(
-            f"budget.photons: {most:.3g} electrons in the brightest superpixel, the camera holds "
-            f"{float(twin.camera.saturation):.3g} (camera.full_well); accepted is a smaller budget in more exposures"
-        )
+def _saturation(laws: Mapping[str, AbstractLaw], photons: Mapping[str, float]):
+    for name, law in laws.items():
+        load = float(law.load())
+        if not load <= 1:
+            raise UserError(
+                f"budget.photons: {name!r} fills its brightest superpixel {load:.3g} times (full_well) at "
+                f"{photons[name]:.4g} photons per superpixel and exposure; accepted is less, in more "
+                "exposures (budget.exposures)"
+            )
 
 
 def _kernels(arm: Arm, other: Arm, spreads, n: int):
     """Each side is smoothed by the other's point spread where they differ: equal mean images for both."""
-    if arm.spread == other.spread:
+    if arm.spread == other.spread or not {arm.spread, other.spread} <= set(spreads):
         return smoothing(None, n), smoothing(None, n)
     return smoothing(spreads[other.spread], n), smoothing(spreads[arm.spread], n)
 
@@ -179,7 +180,7 @@ def _costs(arm: Arm, opponent: str, outcomes, laws, weights, spreads):
     own, rival = _kernels(arm, other, spreads, weights.shape[0])
     out = []
     for name, matrix in ((arm.name, own), (opponent, rival)):
-        law = pooling(laws[name].records, laws[name].calibration, weights, matrix)
+        law = pooling(laws[name], weights, matrix)
         out.append((pooled_cost(_smoothed(matrix, outcomes[name].estimates), weights, law), law))
     return out
 
@@ -188,19 +189,29 @@ class _Shared(NamedTuple):
     log_advantage: dict  # (arm, opponent) -> standard error of the log of the advantage
     mismatch: dict  # (arm, opponent) -> difference of the mean images over their contrast, and its standard error
     quality: dict  # arm -> standard errors of the figures
+    facts: dict  # protocol -> fact -> standard error
+    detected: dict  # arm -> standard error of the photons detected
 
 
-def _shared_errors(twin, arms, outside, photons, budgets, weights, spreads, truth) -> _Shared:
+def _shared_errors(protocols, arms, outside, benches, weights, spreads, truth) -> _Shared:
     """Standard errors, from leaving out blocks of the walk, of what all exposures share."""
     n = weights.shape[0]
     moments = {}
     for arm in arms:
 
         def both(images, arm=arm):
-            law = arm.law(twin, images, photons * budgets[arm.name])
-            return mean(*law), variance(*law)
+            law = arm.law(benches[arm.name]._replace(images=images))
+            return law.mean(), law.variance(), law.ledger.detected
 
         moments[arm.name] = tuple(np.asarray(a) for a in jax.vmap(both)(outside))
+    facts = {}
+    first = benches[arms[0].name]
+    for name, protocol in protocols.items():
+
+        def watched(images, protocol=protocol):
+            return {fact: value for fact, (value, _) in protocol.facts(first._replace(images=images)).items()}
+
+        facts[name] = {fact: float(_jackknife(np.asarray(v))) for fact, v in jax.vmap(watched)(outside).items()}
     logs, mismatch = {}, {}
     for arm in arms:
         for opponent in arm.opponents:
@@ -216,7 +227,8 @@ def _shared_errors(twin, arms, outside, photons, budgets, weights, spreads, trut
             mismatch[arm.name, opponent] = (float(unequal.mean()), float(_jackknife(unequal)))
     figures = {}
     for arm in arms:
-        rows = [quality(m, v, truth) for m, v in zip(*moments[arm.name], strict=True)]
-        columns = [[getattr(r, f) for r in rows] for f in ("snr", "cnr", "ssim")]
+        rows = [quality(m, v, truth) for m, v in zip(*moments[arm.name][:2], strict=True)]
+        columns = [[getattr(r, f) for r in rows] for f in Quality._fields]
         figures[arm.name] = [None if c[0] is None else float(_jackknife(np.array(c))) for c in columns]
-    return _Shared(logs, mismatch, figures)
+    detected = {name: float(_jackknife(m[2])) for name, m in moments.items()}
+    return _Shared(logs, mismatch, figures, facts, detected)

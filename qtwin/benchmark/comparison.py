@@ -5,20 +5,29 @@ from math import floor, isfinite, log10
 
 import numpy as np
 
-from qtwin.benchmark.arms import Arm
 from qtwin.benchmark.check import Check
 from qtwin.benchmark.settings import Settings
 from qtwin.core.units import show
+from qtwin.estimator.protocol import AbstractProtocol, Arm, Ledger
+from qtwin.estimator.setting import Setting
 from qtwin.metrics.advantage import Interval, verdict
 from qtwin.metrics.image import Quality
+from qtwin.source.sellmeier import LIGHT
+from qtwin.source.states import PLANCK
 from qtwin.tissue import Fates
 from qtwin.tissue.light_path import Images
 from qtwin.tissue.walk import BLOCKS
-from qtwin.twin import Expectation, Sampled, Twin
+from qtwin.twin import Sampled, Twin
 
+MATCHED = {
+    "incident": "photons incident on the sample",
+    "absorbed": "photons absorbed in the sample",
+    "detected": "photons detected",
+    "time": "time",
+    "pump": "energy of pump or laser",
+}
 ALIKE = 0.05  # mean images may differ by this part of their contrast and still be compared
 INCOMPARABLE = "not comparable"  # smoothing by each other's point spread does not make the mean images equal
-PLANCK_C = 6.62607015e-34 * 299792458.0  # J m
 
 
 def figure(value, stderr, unit: str = "") -> dict:
@@ -42,17 +51,19 @@ class Outcome:
     counts: np.ndarray  # [K, n, n] signal-side counts
     quality: Quality
     errors: Quality
-    budget: float  # photons over the quantum arm's
+    photons: float  # per superpixel and exposure, incident
+    ledger: Ledger  # of one exposure
+    detected_stderr: float = 0.0  # the walk's, of the ledger's photons detected
 
-    def with_walk(self, walk_errors) -> "Outcome":
+    def with_walk(self, walk_errors, detected: float) -> "Outcome":
         """The same, with the walk's error added in quadrature."""
         both = (None if e is None else float(np.hypot(e, w)) for e, w in zip(self.errors, walk_errors, strict=True))
-        return replace(self, errors=Quality(*both))
+        return replace(self, errors=Quality(*both), detected_stderr=detected)
 
 
 @dataclass(frozen=True)
 class Versus:
-    """One quantum arm against one opponent."""
+    """One arm against one opponent."""
 
     arm: str
     opponent: str
@@ -60,11 +71,19 @@ class Versus:
     expected: float  # from `expect`
     expected_stderr: float  # the walk's
     mismatch: tuple[float, float]  # what is left of the difference of the mean images, over their contrast
+    quantum: bool = True
 
     @property
     def verdict(self) -> str:
         """From the interval, provided that the images compared have the same mean."""
-        return INCOMPARABLE if self.mismatch[0] > ALIKE else verdict(self.interval)
+        if self.mismatch[0] > ALIKE:
+            return INCOMPARABLE
+        told = verdict(self.interval)
+        return (
+            told
+            if self.quantum
+            else told.replace("quantum wins", f"{self.arm} wins").replace("classical", self.opponent)
+        )
 
 
 def _mean_error(blocks) -> tuple[float, float]:
@@ -77,8 +96,10 @@ class Comparison:
     """Everything that the report and the result file show."""
 
     twin: Twin
+    protocols: dict[str, AbstractProtocol]
     settings: Settings
-    expectation: Expectation
+    setting: Setting  # one exposure of the first arm
+    facts: dict[str, dict[str, tuple[float, float, str]]]  # protocol -> what a laboratory watches: value, stderr, unit
     blocks: Images
     light: Fates
     truth: np.ndarray
@@ -92,33 +113,28 @@ class Comparison:
 
     def _ledger(self, outcome: Outcome) -> dict:
         """Photons on the field, absorbed, detected; dose; pump energy; time, for all exposures together."""
-        k, setting = self.settings.exposures, self.expectation.setting
-        incident = self.settings.photons * self.truth.size * outcome.budget * k
+        k, ledger, twin = self.settings.exposures, outcome.ledger, self.twin
+        incident = ledger.incident * float(twin.optics.field_fraction(twin.source)) * k
         fraction, fraction_error = self.sampled.absorbed
-        dose = PLANCK_C / float(self.twin.source.signal_wavelength)
-        detected = outcome.counts.sum()
-        time = float(setting.time) * k
-        pump = float(self.twin.source.pump_power) * time if outcome.arm.quantum else None
+        dose = PLANCK * LIGHT / float(twin.source.signal_wavelength)
+        counts = np.abs(outcome.counts).sum()
         return {
-            "photons_per_superpixel": figure(self.settings.photons * outcome.budget, 0, ""),
+            "photons_per_superpixel": figure(outcome.photons, 0, ""),
             "photons_incident": figure(incident, 0, ""),
             "photons_absorbed": figure(incident * fraction, incident * fraction_error, ""),
             "dose": figure(incident * fraction * dose, incident * fraction_error * dose, "J"),
-            "counts_detected": figure(detected, np.sqrt(max(detected, 1.0)), ""),
-            "pump_energy": figure(pump, 0, "J") | ({} if pump else {"reason": "a laser has no pump here"}),
-            "time": figure(time, 0, "s"),
+            "photons_detected": figure(ledger.detected * k, outcome.detected_stderr * k, ""),
+            "counts_recorded": figure(outcome.counts.sum(), np.sqrt(max(counts, 1.0)), ""),
+            "pump_energy": figure(ledger.pump * k, 0, "J"),
+            "time": figure(ledger.time * k, 0, "s"),
         }
 
     def figures(self) -> dict:
         """Nested figures, each leaf with value, stderr and unit."""
         arms = {}
-        for name, o in self.outcomes.items():
+        for arm, o in self.outcomes.items():
             q, e = o.quality, o.errors
-            arms[name] = self._ledger(o) | {
-                "snr": figure(q.snr, e.snr),
-                "cnr": figure(q.cnr, e.cnr),
-                "ssim": figure(q.ssim, e.ssim),
-            }
+            arms[arm] = self._ledger(o) | {name: figure(getattr(q, name), getattr(e, name)) for name in Quality._fields}
         versus: dict[str, dict] = {}
         for v in self.versus:
             versus.setdefault(v.arm, {})[v.opponent] = figure(v.interval.value, v.interval.stderr) | {
@@ -133,7 +149,7 @@ class Comparison:
             "advantage": versus,
             "tissue": self._tissue(),
             "source": self._source(),
-            "heralding": self._heralding(),
+            "protocols": {n: {f: figure(*v) for f, v in group.items()} for n, group in self.facts.items() if group},
             "carried_exposure_z": checks,
         }
 
@@ -169,27 +185,7 @@ class Comparison:
             "beam_on_field": figure(o.field_fraction(s), 0),
             "beam_width": figure(o.beam_widths(s)[0], 0, "m"),
             "correlation_width": figure(o.correlation_width(s), 0, "m"),
-            "exposure_time": figure(self.expectation.setting.time, 0, "s"),
-        }
-
-    def _heralding(self) -> dict:
-        if "ghost" not in self.settings.protocols:
-            return {}
-        r = self.expectation.ghost
-        cal = self.twin.calibration("coincidences", self.expectation)
-        total, accidental = float(r.x.sum()), float(cal.background.sum())
-        walk = _mean_error(np.asarray(self.blocks.ghost).sum(axis=(1, 2)))
-        relative = walk[1] / walk[0]
-        rate = float(self.twin.detector.dead_time)
-        light = float(self.expectation.setting.incident * self.twin.optics.collection_transmission) * walk[0]
-        live = float(self.twin.detector.live(light, self.expectation.setting.time))
-        return {
-            "coincidences_per_exposure": figure(total, (total - accidental) * relative),
-            "accidentals_per_exposure": figure(accidental, accidental * relative),
-            "car": figure(total / accidental, (total / accidental - 1) * relative)
-            if accidental > 0
-            else figure(None, None),
-            "bucket_dead_time_loss": figure(1 - live, (1 - live) * relative * (rate > 0)),
+            "exposure_time": figure(self.setting.time, 0, "s"),
         }
 
     def arrays(self) -> dict:
@@ -214,9 +210,13 @@ class Comparison:
         return out
 
     def swept(self) -> float:
-        """Advantage of the first family's best estimator over coherent light on the same detector."""
-        arm = [v.arm for v in self.versus][-1] if len(self.settings.protocols) == 1 else "twin beams, optimal k"
+        """Advantage of the first protocol's best estimator over its first opponent."""
+        arm = self.best(next(iter(self.protocols)))
         return float(next(v.interval.value for v in self.versus if v.arm == arm))
+
+    def best(self, protocol: str) -> str:
+        """Name of the best estimator of a protocol, the last that it proposes."""
+        return [arm.name for arm in self.protocols[protocol].arms() if arm.opponents][-1]
 
     # --- words -----------------------------------------------------------------------------------------------
 
@@ -229,13 +229,13 @@ class Comparison:
         for name, f in figures["arms"].items():
             lines.append(
                 f"{name:<30}{f['photons_incident']['value']:>10.3g}{_pm(f['photons_absorbed']):>22}"
-                f"{_pm(f['counts_detected']):>22}{show(f['time']['value'], 's', 3):>9}"
+                f"{_pm(f['photons_detected']):>22}{show(f['time']['value'], 's', 3):>9}"
                 f"{_pm(f['snr']):>16}{_pm(f['cnr']):>18}{_pm(f['ssim']):>18}"
             )
-        matched = "incident on the sample" if self.settings.match == "incident" else "detected"
-        head = f"{'quantum arm':<30}{'against':<30}{'advantage':>17}{'95 % interval':>18}{'expected':>22}  verdict"
-        lines += ["", f"advantage = photons {matched} that coherent light needs over those that the quantum arm needs,"]
-        lines += ["for equal variance of the transmission per superpixel at equal mean image", head]
+        matched = MATCHED[self.settings.match]
+        head = f"{'arm':<30}{'against':<30}{'advantage':>17}{'95 % interval':>18}{'expected':>22}  verdict"
+        lines += ["", f"advantage = {matched} that the opponent needs over what the arm needs, for equal variance"]
+        lines += ["of the transmission per superpixel at equal mean image", head]
         lines += ["-" * (len(head) + 20)]
         for v in self.versus:
             i = v.interval

@@ -8,7 +8,7 @@ from qtwin.core.config import plain
 from qtwin.core.errors import UserError
 from qtwin.core.units import parse
 
-MATCHES = ("incident", "detected")
+MATCHES = ("incident", "absorbed", "detected", "time", "pump")
 
 
 def whole(key: str, value, low: int, high: float = float("inf")) -> int:
@@ -44,7 +44,7 @@ def _section(cfg, key: str, accepted: tuple[str, ...]) -> dict:
 
 @dataclass(frozen=True)
 class Settings:
-    """`photons` of the budget and `exposures` per image; `match` says on which side photons are made equal."""
+    """`photons` of the first arm per superpixel and exposure; `match`: what every other arm is given as much of."""
 
     photons: float
     exposures: int
@@ -52,7 +52,6 @@ class Settings:
     walk_photons: int
     seed: int
     memory_limit: int  # bytes
-    protocols: tuple[str, ...]
 
     @classmethod
     def from_config(cls, cfg: DictConfig | dict) -> "Settings":
@@ -60,14 +59,11 @@ class Settings:
         cfg = plain(cfg)
         budget = _section(cfg, "budget", ("photons", "exposures", "match"))
         walk = _section(cfg, "walk", ("photons",))
-        estimator = _section(cfg, "estimator", ("protocols",))
-        photons, match, protocols = budget["photons"], budget["match"], estimator["protocols"]
+        photons, match = budget["photons"], budget["match"]
         if isinstance(photons, bool) or not isinstance(photons, (int, float)) or not 0 < photons < float("inf"):
             raise UserError(f"budget.photons: got {photons!r}, accepted is a finite number greater than 0")
         if match not in MATCHES:
             raise UserError(f"budget.match: got {match!r}, accepted is one of {', '.join(MATCHES)}")
-        if not isinstance(protocols, list) or not protocols or not all(isinstance(p, str) for p in protocols):
-            raise UserError(f"estimator.protocols: got {protocols!r}, accepted is a list of names of protocols")
         return cls(
             photons=float(photons),
             exposures=whole("budget.exposures", budget["exposures"], 3),
@@ -75,5 +71,4 @@ class Settings:
             walk_photons=whole("walk.photons", walk["photons"], 1, 1e8),
             seed=whole("seed", cfg.get("seed"), 0, 2**63 - 1),
             memory_limit=whole_bytes("memory_limit", cfg.get("memory_limit")),
-            protocols=tuple(protocols),
         )

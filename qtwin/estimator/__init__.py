@@ -1,0 +1,7 @@
+"""Imaging protocols: from records to an image with its uncertainty, each with its opponents."""
+
+from qtwin.estimator.ghost import Ghost
+from qtwin.estimator.time_tagged import TimeTagged
+from qtwin.estimator.twin_beams import TwinBeams
+
+__all__ = ["Ghost", "TimeTagged", "TwinBeams"]

@@ -4,8 +4,10 @@ Pittman et al., Phys. Rev. A 52, R3429 (1995); photon-sparse with heralding: Mor
 (2015). Coincidences alone, or with the idler clicks that had no partner used as well (a binomial ratio).
 """
 
+from functools import partial
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +16,10 @@ from qtwin.core.random import numpy_generator
 from qtwin.correlation import Coincidence
 from qtwin.correlation.coincidence import count
 from qtwin.detector import SinglePhoton
-from qtwin.estimator.linear import Calibration, Records, optimal_k
+from qtwin.estimator import direct
+from qtwin.estimator.linear import Calibration, LinearLaw, Records, optimal_k
+from qtwin.estimator.protocol import AbstractProtocol, Arm, Bench
+from qtwin.estimator.response import beyond_poisson
 from qtwin.estimator.setting import Setting
 from qtwin.estimator.twin_beams import pixel_of
 from qtwin.optics import FarField
@@ -29,7 +34,7 @@ class Clicks(NamedTuple):
     pairs: jax.Array  # [n, n] true coincidences kept by window and dead times
     gross: jax.Array  # [n, n] all coincidences
     chance: jax.Array  # [] probability that an array click meets an unrelated bucket click
-    carved: jax.Array  # [] part of that chance which the bucket's own dead time removes around a true pair
+    carved: jax.Array  # [] part of that chance which the bucket's own dead time removes after a true pair
     live_bucket: jax.Array  # []
 
 
@@ -38,24 +43,27 @@ def clicks(
 ) -> Clicks:
     """Means for light ``accepted`` in the bucket and ``ghost`` [n, n] of it heralded per superpixel.
 
-    Coincidences scale by both probabilities that an event clicks (cw light). An array click meets an unrelated
-    bucket click with chance a = S_b tau_w/T; but around the bucket click of a true pair the bucket is dead, so that
-    of the true pairs only the part 1 - c can have a second one, c = min(1, 2 tau_dead/tau_w): gross = pairs + a (array
-    - c pairs).
+    Coincidences scale by both probabilities that an event clicks (cw light), and by 1 + r tau_dead: pairs of rate r
+    blind both sides at once. An array click meets an unrelated bucket click with chance a = S_b tau_w/T; but after the
+    bucket click of a true pair the bucket is dead, so that the part c = min(1/2, tau_dead/tau_w) of the chance is gone:
+    gross = pairs + a (array - c pairs). Before it nothing is gone on average: the click that blinds the bucket to a
+    partner coincides in its place.
     """
     t = setting.time
-    light = optics.collection_transmission * setting.incident * accepted
+    stray = optics.ambient * optics.pixels**2 * t
+    light = optics.collection_transmission * setting.incident * accepted + stray
     live_bucket = device.live(light, t)
     bucket = device.events(light, t) * live_bucket
-    idlers = optics.idler_transmission * setting.emitted * idler
+    idlers = optics.idler_transmission * setting.emitted * idler + optics.idler_ambient * t
     live_array = device.live(idlers, t)
     array = device.events(idlers, t) * live_array
     eta = device.efficiency**2 * optics.collection_transmission * optics.idler_transmission
     both = gate.capture(device.jitter, device.jitter, device.jitter_tail, device.jitter_tail)
     kept = both * alive(device, live_bucket) * alive(device, live_array)
     pairs = eta * setting.incident * ghost * kept
+    pairs = pairs * (1 + pairs / t * device.dead_time)
     chance = gate.accidentals(bucket, 1.0, t)
-    carved = jnp.minimum(1, 2 * device.dead_time / gate.window)
+    carved = jnp.minimum(0.5, device.dead_time / gate.window)
     return Clicks(bucket, array, pairs, pairs + chance * (array - carved * pairs), chance, carved, live_bucket)
 
 
@@ -82,16 +90,8 @@ def expect(
     """
     c = clicks(accepted_light(images), images.ghost, idler, setting, optics, device, gate)
     joint = jnp.zeros((3, 3, *c.gross.shape), c.gross.dtype).at[1, 1].set(c.gross)
-    idlers = optics.idler_transmission * setting.emitted * idler
+    idlers = optics.idler_transmission * setting.emitted * idler + optics.idler_ambient * setting.time
     return Records(c.gross, c.array, joint, jnp.zeros((), c.gross.dtype), beyond_poisson(device, idlers, setting.time))
-
-
-def beyond_poisson(device: SinglePhoton, photons, time):
-    """Variance of the clicks above their mean, by afterpulses; 0 where dead time makes them steadier than Poisson's."""
-    if device.afterpulsing is None:
-        return jnp.zeros((), photons.dtype)
-    mean = device.events(photons, time) * device.live(photons, time)
-    return jnp.maximum(device.variance(photons, time) - mean, 0)
 
 
 def calibration(
@@ -134,10 +134,13 @@ def record(
     caught = inside & (rng.random(pairs) < float(device.efficiency * optics.idler_transmission))
     n = optics.pixels
     unpaired = float(device.efficiency * optics.idler_transmission * (setting.emitted - setting.incident))
-    lone = rng.poisson(max(unpaired, 0.0) * np.asarray(idler).ravel())
+    stray = float(device.efficiency * optics.idler_ambient * setting.time)
+    lone = rng.poisson(max(unpaired, 0.0) * np.asarray(idler).ravel() + stray)
     where = np.concatenate([(row * n + column)[caught], np.repeat(np.arange(n * n), lone)])
     when = np.concatenate([born[caught], rng.integers(0, span, lone.sum())])
-    bucket, _ = tags(device, born[heard], np.zeros(heard.sum(), np.int64), 1, span, rng)
+    beside = rng.poisson(float(device.efficiency * optics.ambient * n * n * setting.time))
+    lit = np.concatenate([born[heard], rng.integers(0, span, beside)])
+    bucket, _ = tags(device, lit, np.zeros(len(lit), np.int64), 1, span, rng)
     when, where = tags(device, when, where, n * n, span, rng)
     hits = count(when, bucket, round(float(gate.window) * 1e12))
     x = np.bincount(where, weights=hits, minlength=n * n).reshape(n, n)
@@ -172,3 +175,73 @@ def tags(device: SinglePhoton, times, elements, count: int, span: int, rng):
         when.append(time[kept])
         where.append(element[kept] + first)
     return np.concatenate(when), np.concatenate(where)
+
+
+def law(bench: Bench, k: str) -> LinearLaw:
+    """Law of one exposure; the ratio's k is refined by the transmission that the coincidences show."""
+    equipment = (bench.images, bench.idler, bench.setting, bench.optics, bench.detector, bench.correlation)
+    records = expect(*equipment)
+    cal = calibration(*equipment, k, bench.images.ghost / bench.images.ghost_open)
+
+    def refined(counts):
+        return calibration(*equipment, k, jnp.clip((counts - cal.background) / cal.gain, 0, 1))
+
+    return LinearLaw(bench.pairs(bucket_light(bench)), records, cal, refined if k == "ratio" else None)
+
+
+def bucket_light(bench: Bench):
+    """Clicks of the bucket that are due to light from the sample, []."""
+    c = clicks(
+        accepted_light(bench.images),
+        bench.images.ghost,
+        bench.idler,
+        bench.setting,
+        bench.optics,
+        bench.detector,
+        bench.correlation,
+    )
+    light = bench.setting.incident * bench.optics.collection_transmission * accepted_light(bench.images)
+    return bench.detector.efficiency * light * c.live_bucket
+
+
+def gated(bench: Bench) -> LinearLaw:
+    """Direct image of a pulsed laser on the single-photon array, gated as the heralded arm is.
+
+    One gate of the coincidence window per bucket click: as little dark time and background, and the part of the light
+    that its own jitter leaves inside the gate.
+    """
+    device, images = bench.detector, bench.images
+    args = (bench.idler, bench.setting, bench.optics, device, bench.correlation)
+    open_part = jnp.minimum(clicks(accepted_light(images), images.ghost, *args).chance, 1)
+    kept = bench.correlation.capture(device.jitter, jnp.zeros_like(device.jitter), device.jitter_tail)
+    values = (device.dark_rate * open_part, device.efficiency * kept)
+    device = eqx.tree_at(lambda d: (d.dark_rate, d.efficiency), device, values)
+    optics = eqx.tree_at(lambda o: o.ambient, bench.optics, bench.optics.ambient * open_part / kept)
+    return direct.law(bench._replace(optics=optics), device)
+
+
+GATED = Arm("coherent, gated array", gated, False, kind="an equally gated laser")
+
+
+class Ghost(AbstractProtocol):
+    """Heralded image: a bucket behind the object, an array in the idler, coincidences."""
+
+    def arms(self):
+        against = direct.ARRAY.name, GATED.name, direct.IDEAL_ARRAY.name
+        ours = [
+            Arm(f"heralded, {name}", partial(law, k=k), True, against, spread="ghost", draws="ghost")
+            for name, k in (("coincidences", "coincidences"), ("with idler singles", "ratio"))
+        ]
+        return (*ours, direct.ARRAY, GATED, direct.IDEAL_ARRAY)
+
+    def facts(self, bench):
+        equipment = (bench.images, bench.idler, bench.setting, bench.optics, bench.detector, bench.correlation)
+        c = clicks(accepted_light(bench.images), bench.images.ghost, *equipment[1:])
+        cal = calibration(*equipment, "coincidences", bench.images.ghost / bench.images.ghost_open)
+        gross, chance = jnp.sum(c.gross), jnp.sum(cal.background)
+        return {
+            "coincidences_per_exposure": (gross, ""),
+            "accidentals_per_exposure": (chance, ""),
+            "car": (gross / chance, ""),
+            "bucket_dead_time_loss": (1 - c.live_bucket, ""),
+        }

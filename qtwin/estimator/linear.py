@@ -7,13 +7,16 @@ clear object would give, k: how much of the idler's fluctuation is subtracted. D
 subtraction k = 1, the optimum is k = Cov(x, y)/Var(y). What is known is known to both sides.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import sparse
 
 from qtwin.core.random import numpy_generator
+from qtwin.estimator.protocol import AbstractLaw, Drawn, Ledger
 
 
 class Records(NamedTuple):
@@ -87,6 +90,23 @@ def covariance(records: Records, cal: Calibration):
     return jnp.stack(out)
 
 
+def covariance_matrix(records: Records, cal: Calibration) -> sparse.csr_matrix:
+    """`covariance` as a matrix of all superpixels, [n^2, n^2]."""
+    stencil = np.asarray(covariance(records, cal))
+    n = stencil.shape[-1]
+    index = np.arange(n * n).reshape(n, n)
+    rows, columns, values = [], [], []
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            here = index[max(0, -dy) : n - max(0, dy), max(0, -dx) : n - max(0, dx)]
+            there = index[max(0, dy) : n + min(0, dy), max(0, dx) : n + min(0, dx)]
+            rows.append(here.ravel())
+            columns.append(there.ravel())
+            values.append(stencil[1 + dy, 1 + dx].ravel()[here.ravel()])
+    parts = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
+    return sparse.csr_matrix(parts, shape=(n * n, n * n))
+
+
 def thin(records: Records, exposures: int, *, key):
     """Independent exposures by thinning: counts x, y [exposures, n, n].
 
@@ -110,3 +130,41 @@ def thin(records: Records, exposures: int, *, key):
         for counts, unit, variance in zip((x, y), noise, (records.noise_x, records.noise_y), strict=True)
     )
     return jnp.asarray(x, records.x.dtype), jnp.asarray(y, records.x.dtype)
+
+
+class LinearLaw(AbstractLaw):
+    """`estimate` of `Records`: the law of every protocol that counts events against a known reference."""
+
+    ledger: Ledger
+    records: Records
+    calibration: Calibration
+    refined: Callable | None = None  # mean counts x [n, n] -> calibration whose k is taken from them
+    full_well: jax.Array | float = float("inf")  # electrons
+
+    def mean(self):
+        return mean(self.records, self.calibration)
+
+    def variance(self):
+        return variance(self.records, self.calibration)
+
+    def covariance(self):
+        return covariance_matrix(self.records, self.calibration)
+
+    def fourth(self, energy):
+        """Poisson events: one common to x and y jumps by 1 - k, one of x alone by 1, one of y alone by k, over g.
+
+        A pair split over two superpixels counts as two single events.
+        """
+        r, gain, k = self.records, *(np.asarray(a).ravel() for a in (self.calibration.gain, self.calibration.k))
+        both = np.asarray(r.joint[1, 1]).ravel()
+        alone_x, alone_y = np.asarray(r.x).ravel() - both, np.asarray(r.y).ravel() - both
+        return float(np.sum((energy / gain**2) ** 2 * (alone_x + alone_y * k**4 + both * (1 - k) ** 4)))
+
+    def draw(self, exposures, *, key):
+        x, y = thin(self.records, exposures, key=key)
+        cal = self.calibration if self.refined is None else self.refined(jnp.mean(x, axis=0))
+        return Drawn(np.asarray(estimate(x, y, cal)), np.asarray(x))
+
+    def load(self):
+        most = jnp.maximum(jnp.max(self.records.x), jnp.max(self.records.y))
+        return most / jnp.asarray(self.full_well, most.dtype)

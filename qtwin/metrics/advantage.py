@@ -14,7 +14,7 @@ from scipy import sparse
 from scipy.stats import f as fisher
 
 from qtwin.core.errors import UserError
-from qtwin.estimator.linear import Calibration, Records, covariance
+from qtwin.estimator.protocol import AbstractLaw
 
 
 class Interval(NamedTuple):
@@ -62,40 +62,15 @@ def smoothing(kernel: np.ndarray | None, n: int) -> sparse.csr_matrix:
     return sparse.diags([1 / np.asarray(total.sum(axis=1)).ravel()], [0]) @ total
 
 
-def _covariance_matrix(records: Records, cal: Calibration) -> sparse.csr_matrix:
-    """Sparse [n^2, n^2] covariance of one exposure's estimates."""
-    stencil = np.asarray(covariance(records, cal))
-    n = stencil.shape[-1]
-    index = np.arange(n * n).reshape(n, n)
-    rows, columns, values = [], [], []
-    for dy in (-1, 0, 1):
-        for dx in (-1, 0, 1):
-            here = index[max(0, -dy) : n - max(0, dy), max(0, -dx) : n - max(0, dx)]
-            there = index[max(0, dy) : n + min(0, dy), max(0, dx) : n + min(0, dx)]
-            rows.append(here.ravel())
-            columns.append(there.ravel())
-            values.append(stencil[1 + dy, 1 + dx].ravel()[here.ravel()])
-    parts = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
-    return sparse.csr_matrix(parts, shape=(n * n, n * n))
-
-
-def pooling(records: Records, cal: Calibration, weights: np.ndarray, smooth: sparse.csr_matrix) -> Pooling:
-    """Mean and law of Q for estimates smoothed by ``smooth``; covariances of neighbours included.
-
-    The fourth cumulants are those of Poisson events: an event common to x and y jumps by 1 - k, one of x alone
-    by 1, one of y alone by k (a pair split over two superpixels counts as two single events).
-    """
-    w = sparse.diags([weights.ravel()], [0])
-    matrix = smooth @ _covariance_matrix(records, cal) @ smooth.T
-    weighted = w @ matrix
-    mean = float(weighted.diagonal().sum())
-    square = float((weighted.multiply(weighted.T)).sum())
-    gain, k = np.asarray(cal.gain).ravel(), np.asarray(cal.k).ravel()
-    both = np.asarray(records.joint[1, 1]).ravel()
-    alone_x, alone_y = np.asarray(records.x).ravel() - both, np.asarray(records.y).ravel() - both
-    energy = np.asarray(smooth.multiply(smooth).T @ weights.ravel()) / gain**2
-    fourth = np.sum(energy**2 * (alone_x + alone_y * k**4 + both * (1 - k) ** 4))
-    return Pooling(mean, mean**2 / square, float(fourth / mean**2))
+def pooling(law: AbstractLaw, weights: np.ndarray, smooth: sparse.csr_matrix) -> Pooling:
+    """Mean and law of Q for estimates smoothed by ``smooth``; covariances of superpixels included."""
+    w = weights.ravel()
+    matrix = smooth @ law.covariance() @ smooth.T
+    mean = float(w @ matrix.diagonal())
+    weighted = sparse.diags([w], [0]) @ matrix
+    square = float(weighted.multiply(weighted.T).sum() if sparse.issparse(weighted) else np.sum(weighted * weighted.T))
+    fourth = law.fourth(np.asarray(smooth.multiply(smooth).T @ w))
+    return Pooling(mean, mean**2 / square, fourth / mean**2)
 
 
 def pooled_cost(estimates: np.ndarray, weights: np.ndarray, law: Pooling) -> Cost:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from qtwin.core.errors import FieldError
-from qtwin.core.params import Element, efficiency, is_concrete, param, positive, real, static
+from qtwin.core.params import Element, efficiency, is_concrete, nonnegative, param, positive, real, static
 from qtwin.optics.point_spread import gaussian_width
 from qtwin.source.spdc import SPDC, inside
 
@@ -57,6 +57,7 @@ class FarField(Element):
     What is out of place: a pump tilted by t moves the signal by m_s f l_s/l_p t and its mirrored partner by
     -m_i f l_s/l_p t (m the shares of the pump's wave number); a sample dz behind the focal plane sees the ray of
     crystal position r at x - dz r/f; the idler's camera is shifted, and drifts at constant speed during an exposure.
+    Background light is of constant mean, the same on every superpixel; a bucket collects that of the whole field.
     """
 
     focal_length: jax.Array = param("m", positive, "focal length of the far-field lens")
@@ -72,6 +73,8 @@ class FarField(Element):
     idler_y: jax.Array = param("m", real, "the same along y", 0.0)
     drift_x: jax.Array = param("m", real, "way of the idler's image during one exposure, centred on the shift", 0.0)
     drift_y: jax.Array = param("m", real, "the same along y", 0.0)
+    ambient: jax.Array = param("Hz", nonnegative, "background photons per second that reach a superpixel", 0.0)
+    idler_ambient: jax.Array = param("Hz", nonnegative, "the same in the idler's arm", 0.0)
     pixels: int = static("superpixels along a side of the field", default=32)
     fine: int = static("cells of the object map along a side of a superpixel", default=4)
 

@@ -15,7 +15,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from qtwin.benchmark.arms import FAMILIES
 from qtwin.benchmark.comparison import INCOMPARABLE, Comparison, Outcome
 from qtwin.metrics.image import object_mask
 from qtwin.tissue.walk import BLOCKS
@@ -43,8 +42,7 @@ def new(height: float) -> Figure:
 
 def _panels(comparison: Comparison, extra: int):
     """A figure with one row per family: axes of ``extra`` leading columns, and (axes, outcome) of every arm."""
-    protocols = comparison.settings.protocols
-    rows = [[o for o in comparison.outcomes.values() if o.arm.family == p] for p in protocols]
+    rows = [[comparison.outcomes[arm.name] for arm in p.arms()] for p in comparison.protocols.values()]
     columns = extra + max(len(r) for r in rows)
     panel = (WIDTH - 1.9) / columns  # square panels; above each a title of three lines
     fig = new((panel + 0.7) * len(rows) + 0.6)
@@ -197,16 +195,17 @@ def profile_row(truth: np.ndarray) -> int:
 
 
 def profiles(comparison: Comparison) -> Figure:
-    """Transmission along one row: best quantum estimator and coherent light on the same detector, per protocol."""
-    protocols = comparison.settings.protocols
+    """Transmission along one row: best estimator of every protocol and its first opponent."""
+    protocols = list(comparison.protocols)
     fig = new(3.4 * len(protocols))
     axes = fig.subplots(len(protocols), 1, squeeze=False, sharex=True)[:, 0]
     centres = np.asarray(comparison.twin.optics.centres()) * 1e3
     step = centres[1] - centres[0] if len(centres) > 1 else 1.0
     row = profile_row(comparison.truth)
     for ax, protocol in zip(axes, protocols, strict=True):
-        family = FAMILIES[protocol]
-        _profile(ax, comparison, (list(family.quantum)[-1], family.opponents["same"]), centres, step, row)
+        best = comparison.best(protocol)
+        opponent = comparison.outcomes[best].arm.opponents[0]
+        _profile(ax, comparison, (best, opponent), centres, step, row)
     axes[-1].set_xlabel(f"x / mm, in the row at y = {centres[row]:.3g} mm")
     return fig
 
@@ -239,7 +238,7 @@ def point_spread(comparison: Comparison) -> Figure:
     blocks = comparison.blocks
     accepted = np.asarray(blocks.accepted, float)[:, None]
     lines = [("direct image (twin beams and coherent light)", blocks.spread_direct, BLACK, "o")]
-    if "ghost" in comparison.settings.protocols:
+    if any(o.arm.spread == "ghost" for o in comparison.outcomes.values()):
         lines.append(("heralded image", blocks.spread_ghost, BLUE, "s"))
     lowest = 1.0
     for label, spread, colour, marker in lines:
@@ -286,7 +285,7 @@ CAPTIONS = {
     "noise": ("Noise", "Standard deviation of the transmission from exposure to exposure, every arm on one scale."),
     "profiles": (
         "One row of the image",
-        "Best quantum estimator and coherent light on the same detector. Bars: standard error of the mean of the "
+        "Best estimator of every protocol and its first opponent. Bars: standard error of the mean of the "
         "exposures. Black: the object. Dashed: what the twin expects, with scattering and diffraction.",
     ),
     "point_spread": (

@@ -9,17 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from qtwin.benchmark.arms import FAMILIES
-from qtwin.benchmark.comparison import INCOMPARABLE, Comparison, Versus
+from qtwin.benchmark.comparison import INCOMPARABLE, MATCHED, Comparison, Versus
 from qtwin.core.config import build, plain
 from qtwin.core.params import parameters
 from qtwin.core.units import show
 from qtwin.report.figures import CAPTIONS, draw
 from qtwin.report.pieces import document, figure, number, percent, provenance, table, write_page
 
-OUT_OF_PLACE = ("pump_tilt_x", "pump_tilt_y", "defocus", "idler_x", "idler_y", "drift_x", "drift_y")
+OUT_OF_PLACE = (
+    *("pump_tilt_x", "pump_tilt_y", "defocus", "idler_x", "idler_y", "drift_x", "drift_y"),
+    *("ambient", "idler_ambient"),
+)
 IMPERFECT = ("recovery_time", "twilight", "jitter_tail")
-PARTS = ("source", "reference", "optics", "scene", "tissue", "detector", "camera", "correlation")
+EQUIPMENT = ("source", "reference", "optics", "scene", "tissue", "detector", "camera", "correlation")
 CLASSES = {"quantum wins": "quantum", "classical wins": "classical"}
 
 NAMES = {
@@ -44,6 +46,8 @@ NAMES = {
     "coincidences_per_exposure": "coincidences per exposure",
     "accidentals_per_exposure": "accidental coincidences per exposure",
     "car": "coincidences over accidentals (CAR)",
+    "noise_reduction_factor": "noise reduction factor Var(x - y)/(x + y) of superpixels, clear field",
+    "heralding_efficiency": "heralding efficiency: idlers whose partner is detected in the same superpixel",
     "bucket_dead_time_loss": "part of its clicks that the bucket loses to its dead time",
 }
 
@@ -61,54 +65,54 @@ LIMITS = (
 # --- sentences ---------------------------------------------------------------------------------------------------
 
 
-AGAINST = {
-    "same": "on the same detector",
-    "gated": "against an equally gated laser",
-    "ideal": "against an ideal detector",
-}
-
-
-def sentence(versus: Versus, match: str) -> str:
-    """Who wins, by how much, how surely. A win is told as the larger need over the smaller."""
-    i, photons = versus.interval, "photons on the sample" if match == "incident" else "detected photons"
-    kinds = {name: kind for family in FAMILIES.values() for kind, name in family.opponents.items()}
-    against = AGAINST[kinds[versus.opponent]]
+def sentence(versus: Versus, against: str, match: str) -> str:
+    """Who wins ``against`` whom, by how much, how surely. A win is told as the larger need over the smaller."""
+    i, spent = versus.interval, MATCHED[match]
     if versus.verdict == INCOMPARABLE:
         return (
-            f"No verdict {against}: the mean images of “{versus.arm}” and “{versus.opponent}” differ by "
+            f"No verdict against {against}: the mean images of “{versus.arm}” and “{versus.opponent}” differ by "
             f"{versus.mismatch[0]:.0%} of their contrast, so their noise cannot be compared at equal image."
         )
     if versus.verdict == "no difference at this budget":
         return (
-            f"No difference at this budget {against}: for equal noise, “{versus.opponent}” needs between {i.low:.3g} "
-            f"and {i.high:.3g} times as many {photons} as “{versus.arm}” (95 % interval; estimate {i.value:.3g})."
+            f"No difference at this budget against {against}: for equal noise, “{versus.opponent}” needs between "
+            f"{i.low:.3g} and {i.high:.3g} times the {spent} of “{versus.arm}” (95 % interval; estimate {i.value:.3g})."
         )
-    if versus.verdict == "quantum wins":
+    if i.low > 1:
         more, fewer, value, low, high = versus.opponent, versus.arm, i.value, i.low, i.high
     else:
         more, fewer, value, low, high = versus.arm, versus.opponent, 1 / i.value, 1 / i.high, 1 / i.low
     return (
-        f"{versus.verdict.capitalize()} {against}: for equal noise, “{more}” needs {value:.3g} times as many {photons} "
-        f"as “{fewer}” (95 % interval {low:.3g} to {high:.3g})."
+        f"{_capital(versus.verdict)} against {against}: for equal noise, “{more}” needs {value:.3g} times the {spent} "
+        f"of “{fewer}” (95 % interval {low:.3g} to {high:.3g})."
     )
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _main(comparison: Comparison) -> list[Versus]:
     """The best estimator of every protocol: against the same detector first, against the ideal one last."""
-    best = [list(FAMILIES[p].quantum)[-1] for p in comparison.settings.protocols]
+    best = [comparison.best(p) for p in comparison.protocols]
     return [v for name in best for v in comparison.versus if v.arm == name]
 
 
 def _answer(comparison: Comparison) -> str:
     match, verdicts = comparison.settings.match, [v.verdict for v in comparison.versus]
-    wins, losses = verdicts.count("quantum wins"), verdicts.count("classical wins")
+    intervals = [v.interval for v in comparison.versus if v.verdict != INCOMPARABLE]
+    wins, losses = sum(i.low > 1 for i in intervals), sum(i.high < 1 for i in intervals)
     unlike = verdicts.count(INCOMPARABLE)
     even = len(verdicts) - wins - losses - unlike
-    tally = f"Of {len(verdicts)} comparisons quantum light wins {wins}, classical light wins {losses}"
+    ours = "quantum light" if all(v.quantum for v in comparison.versus) else "the proposed arm"
+    theirs = "classical light" if ours == "quantum light" else "its opponent"
+    tally = f"Of {len(verdicts)} comparisons {ours} wins {wins}, {theirs} wins {losses}"
     tally += f", {even} {'shows' if even == 1 else 'show'} no difference at this budget" if even else ""
     tally += f", {unlike} cannot be compared: no sharp image." if unlike else "."
     kind = "" if wins and losses else "quantum" if wins else "classical" if losses else ""
-    rest = "".join(f"<li>{escape(sentence(v, match))}</li>" for v in _main(comparison))
+    rest = "".join(
+        f"<li>{escape(sentence(v, comparison.outcomes[v.opponent].arm.kind, match))}</li>" for v in _main(comparison)
+    )
     return f'<div class="answer {kind}"><p>{escape(tally)}</p><ul>{rest}</ul></div>'
 
 
@@ -139,9 +143,10 @@ def _arms(figures: Mapping) -> str:
         "photons_incident": "photons on the field",
         "photons_absorbed": "absorbed there",
         "dose": "dose",
-        "counts_detected": "counts detected",
+        "photons_detected": "photons detected",
+        "counts_recorded": "counts recorded",
         "time": "time",
-        "pump_energy": "pump energy",
+        "pump_energy": "energy of pump or laser",
         "snr": "SNR",
         "cnr": "CNR",
         "ssim": "SSIM",
@@ -157,7 +162,7 @@ def _advantages(comparison: Comparison, figures: Mapping) -> str:
         tag = f'<span class="tag {CLASSES.get(v.verdict, "")}">{escape(v.verdict)}</span>'
         interval = v.interval.ends()
         rows.append([escape(v.arm), escape(v.opponent), number(f), interval, number(f["expected"]), tag])
-    return table(["quantum arm", "against", "advantage", "95 % interval", "twin expects", "verdict"], rows, "h-nnn-")
+    return table(["arm", "against", "advantage", "95 % interval", "twin expects", "verdict"], rows, "h-nnn-")
 
 
 def _check(comparison: Comparison) -> str:
@@ -207,7 +212,6 @@ def _question(comparison: Comparison) -> str:
         fields = element.__dataclass_fields__
         return "".join(f"; {fields[n].metadata['doc']}: {_value(element, n)}" for n in given)
 
-    where = "on the sample" if s.match == "incident" else "in the records"
     items = {
         "Source": told(
             "photon pairs from {crystal_length} of {crystal}, pumped at {pump_wavelength} with {pump_power}; signal at "
@@ -227,24 +231,32 @@ def _question(comparison: Comparison) -> str:
         )
         + beside(t.optics, OUT_OF_PLACE),
     }
-    if "twin_beams" in s.protocols:
+    if "ghost" not in comparison.protocols or len(comparison.protocols) > 1:
         items["Camera"] = f"{type(t.camera).__name__}, read once per superpixel; {listed(t.camera)}"
-    if "ghost" in s.protocols:
+    if set(comparison.protocols) != {"twin_beams"}:
         words = "efficiency {efficiency}, dark counts {dark_rate}, dead time {dead_time}, jitter {jitter}; coincidence "
         traps = t.detector.afterpulsing
         more = beside(t.detector, IMPERFECT) + (beside(traps, ["probability"]) if traps is not None else "")
         items["Single-photon detectors"] = told(words + "window {window}", t.detector, t.correlation) + more
-    items["Budget"] = f"{s.photons:g} photons per superpixel and exposure, made equal {where}; {s.exposures} exposures"
+    items |= {
+        f"Protocol {name}": f"{(type(p).__doc__ or '').splitlines()[0]} {listed(p)}".strip()
+        for name, p in comparison.protocols.items()
+    }
+    items["Budget"] = (
+        f"{s.photons:g} photons per superpixel and exposure for the first arm, {MATCHED[s.match]} made equal for all "
+        f"others; {s.exposures} exposures"
+    )
     return "<dl>" + "".join(f"<dt>{k}</dt><dd>{escape(v)}</dd>" for k, v in items.items()) + "</dl>"
 
 
 def _assumptions(comparison: Comparison, config: Mapping) -> str:
     rows = []
-    for part in PARTS:
-        node = config.get(part)
+    parts = [(part, config.get(part)) for part in EQUIPMENT]
+    parts += [(f"estimator.{name}", config["estimator"][name]) for name in comparison.protocols]
+    for part, node in parts:
         if not isinstance(node, Mapping):
             continue
-        element = build(node, part) if part == "reference" else getattr(comparison.twin, part)
+        element = getattr(comparison.twin, part) if hasattr(comparison.twin, part) else build(node, part)
         references = node.get("reference") or {}
         for name, f in element.__dataclass_fields__.items():
             if name in node:
@@ -255,24 +267,24 @@ def _assumptions(comparison: Comparison, config: Mapping) -> str:
 
 def _body(folder: Path, comparison: Comparison, config: Mapping, pngs: Mapping[str, bytes]) -> str:
     figures, twin = comparison.figures(), comparison.twin
+    own = [line for protocol in comparison.protocols.values() for line in protocol.limits]
     thickness = show(float(np.sum(np.asarray(twin.tissue.layers().thickness))), "m")
     title = f"Quantum against classical imaging through {thickness} of tissue"
     warning = blurred(figures, float(twin.optics.pitch))
     parts = [f"<h1>{escape(title)}</h1>", _answer(comparison)]
     if warning:
         parts.append(f'<p class="warning">{escape(warning)}</p>')
-    where = "on the sample" if comparison.settings.match == "incident" else "detected"
     parts += [
         "<h2>The question</h2>",
         _question(comparison),
         "<h2>The answer</h2>",
         figure("advantage", pngs["advantage"], CAPTIONS),
-        f"<p>Advantage = photons {where} that coherent light needs over those that the quantum arm needs, for equal "
-        "variance of the transmission, pooled over the field. Above 1 the quantum arm is better.</p>",
+        f"<p>Advantage = {MATCHED[comparison.settings.match]} that the opponent needs over what the arm needs, for "
+        "equal variance of the transmission, pooled over the field. Above 1 the arm is better.</p>",
         _advantages(comparison, figures),
         "<h3>Every arm with its ledger</h3>",
         _arms(figures),
-        '<p class="note">Photons, dose, counts, time and pump energy are sums over all exposures. SNR and CNR are per '
+        '<p class="note">Photons, dose, counts, time and energy are sums over all exposures. SNR and CNR are per '
         "superpixel and exposure; CNR is the difference of the mean transmission outside and inside the object over "
         "the root of the sum of their variances; SSIM is that of the mean image. ± one standard error; what has none "
         "is exact.</p>",
@@ -288,13 +300,13 @@ def _body(folder: Path, comparison: Comparison, config: Mapping, pngs: Mapping[s
         "that land near a border.</p>",
         "<h3>Source</h3>" + _facts(figures["source"]),
     ]
-    if figures["heralding"]:
-        parts.append("<h3>Heralding</h3>" + _facts(figures["heralding"]))
+    for name, group in figures["protocols"].items():
+        parts.append(f"<h3>{escape(_capital(name.replace('_', ' ')))}</h3>" + _facts(group))
     parts += [
         "<h2>Assumptions and sources</h2>",
         _assumptions(comparison, config),
         "<h2>Limits</h2>",
-        "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in LIMITS) + "</ul>",
+        "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in (*LIMITS, *own)) + "</ul>",
         provenance(folder, config),
     ]
     return document(title, parts)

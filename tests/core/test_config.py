@@ -146,14 +146,12 @@ GOOD = {
     "walk": {"photons": 1e6},
     "seed": 0,
     "memory_limit": "3 GiB",
-    "estimator": {"protocols": ["ghost"]},
 }
 
 
 def test_settings():
     settings = Settings.from_config(GOOD)
     assert (settings.seed, settings.walk_photons, settings.memory_limit) == (0, 10**6, 3 * 2**30)
-    assert settings.protocols == ("ghost",)
 
 
 @pytest.mark.parametrize(
@@ -161,11 +159,10 @@ def test_settings():
     [
         *[("budget.photons", value) for value in (0, -1, "many", float("nan"), float("inf"), True, None)],
         *[("budget.exposures", value) for value in (1, 2.5, float("nan"), False)],
-        ("budget.match", "absorbed"),
+        ("budget.match", "photons"),
         *[("walk.photons", value) for value in (0, 2e8, 1.5)],
         *[("seed", value) for value in (-1, 0.5, "x", None, 2**63)],
         *[("memory_limit", value) for value in ("3 apples", "0 GiB", "-3 GiB", "3 mm", None)],
-        *[("estimator.protocols", value) for value in ([], "ghost", [3])],
         ("budget.photon", 3),
     ],
 )

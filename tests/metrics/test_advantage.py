@@ -6,11 +6,14 @@ import pytest
 from scipy import ndimage
 
 from qtwin.core.errors import UserError
-from qtwin.estimator.linear import Calibration, Records, optimal_k, uncorrelated
+from qtwin.estimator.linear import Calibration, LinearLaw, Records, optimal_k, uncorrelated
+from qtwin.estimator.protocol import Ledger
 from qtwin.metrics.advantage import Cost, Interval, advantage, pooled_cost, pooling, smoothing, verdict
 
 N, REPEATS = 8, 8000
 KERNEL = np.array([[0.0, 0.02, 0.01], [0.05, 0.7, 0.12], [0.02, 0.06, 0.02]])
+
+NO_LEDGER = Ledger(*(jnp.zeros(()),) * 4)
 
 
 def arms(photons, split=0.0):
@@ -63,7 +66,7 @@ def compared(photons, exposures, seed, split=0.0, kernel=None, common=0.0, repea
     matrix = smoothing(kernel, N)
     costs, true = [], []
     for records, cal in both:
-        law = pooling(records, cal, weights, matrix)
+        law = pooling(LinearLaw(NO_LEDGER, records, cal), weights, matrix)
         parts = []
         for _ in range(4):
             estimates = drawn(records, cal, (repeats // 4, exposures), rng)
@@ -116,7 +119,7 @@ def test_interval_without_the_shared_error_does_not_cover():
 
 def _dofs(photons, exposures):
     *both, weights = arms(photons)
-    laws = [pooling(r, c, weights, smoothing(None, N)) for r, c in both]
+    laws = [pooling(LinearLaw(NO_LEDGER, r, c), weights, smoothing(None, N)) for r, c in both]
     return [2 / (2 / ((exposures - 1) * law.dof) + law.excess / exposures) for law in laws]
 
 
@@ -136,7 +139,7 @@ def test_pooling_is_the_mean_and_variance_of_the_pooled_deviation(photons, kerne
     *both, weights = arms(photons)
     matrix = smoothing(kernel, N)
     for records, cal in both:
-        law = pooling(records, cal, weights, matrix)
+        law = pooling(LinearLaw(NO_LEDGER, records, cal), weights, matrix)
         deviation = drawn(records, cal, (60_000,), rng)
         truth = (np.asarray(records.x) / np.asarray(cal.gain))[None]
         q = np.sum(weights * smoothed(deviation - truth, matrix) ** 2, axis=(-2, -1)) / law.mean
@@ -151,7 +154,11 @@ def test_pooling_is_the_mean_and_variance_of_the_pooled_deviation(photons, kerne
 def test_pooling_of_equal_independent_superpixels():
     """N^2 normal superpixels are worth N^2 degrees of freedom; the excess of Poisson counts is 1/(N^2 mean)."""
     x, nothing = jnp.full((N, N), 50.0), jnp.zeros((N, N))
-    law = pooling(uncorrelated(x), Calibration(nothing, nothing, x, nothing), np.full((N, N), 3.0), smoothing(None, N))
+    law = pooling(
+        LinearLaw(NO_LEDGER, uncorrelated(x), Calibration(nothing, nothing, x, nothing)),
+        np.full((N, N), 3.0),
+        smoothing(None, N),
+    )
     assert law.mean == pytest.approx(3 * N * N / 50)
     assert law.dof == pytest.approx(N * N)
     assert law.excess == pytest.approx(1 / (50 * N * N))
@@ -162,21 +169,21 @@ def test_cost_does_not_depend_on_the_budget():
     costs = []
     for photons in (10.0, 1000.0):
         (records, cal), _, weights = arms(photons)
-        costs.append(pooling(records, cal, weights, smoothing(None, N)).mean)
+        costs.append(pooling(LinearLaw(NO_LEDGER, records, cal), weights, smoothing(None, N)).mean)
     assert costs[0] == pytest.approx(costs[1], rel=1e-9)
 
 
 def test_pooled_cost_is_the_weighted_sample_variance():
     rng = np.random.default_rng(128)
     estimates, weights = rng.normal(size=(6, N, N)), rng.random((N, N))
-    law = pooling(*arms(50.0)[0], weights, smoothing(None, N))
+    law = pooling(LinearLaw(NO_LEDGER, *arms(50.0)[0]), weights, smoothing(None, N))
     cost = pooled_cost(estimates, weights, law)
     assert cost.value == pytest.approx(np.sum(weights * np.var(estimates, axis=0, ddof=1)))
     assert cost.dof < 5 * law.dof  # the excess takes some
 
 
 def test_images_without_variation_are_refused():
-    law = pooling(*arms(50.0)[0], np.ones((N, N)), smoothing(None, N))
+    law = pooling(LinearLaw(NO_LEDGER, *arms(50.0)[0]), np.ones((N, N)), smoothing(None, N))
     with pytest.raises(UserError, match=r"budget\.photons"):
         pooled_cost(np.ones((5, N, N)), np.ones((N, N)), law)
 

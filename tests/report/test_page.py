@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from qtwin.benchmark.compare import compare
+from qtwin.benchmark.comparison import MATCHED
 from qtwin.benchmark.settings import Settings
 from qtwin.core.config import compose, plain
 from qtwin.io.results import config_hash, versions, write_result
@@ -113,7 +114,8 @@ def test_every_arm_stands_with_its_ledger(comparison, text):
         "photons_incident",
         "photons_absorbed",
         "dose",
-        "counts_detected",
+        "photons_detected",
+        "counts_recorded",
         "time",
         "pump_energy",
         "snr",
@@ -126,13 +128,13 @@ def test_every_arm_stands_with_its_ledger(comparison, text):
 
 def test_every_other_figure_parameter_and_reference_stands(comparison, cfg, text):
     figures = comparison.figures()
-    for group in ("tissue", "source", "heralding"):
-        for leaf in figures[group].values():
+    for group in (figures["tissue"], figures["source"], *figures["protocols"].values()):
+        for leaf in group.values():
             assert page.number(leaf) in text
     for z in comparison.check.z.values():
         assert f"{z:+.2f}" in text
     config = plain(cfg)
-    for part in page.PARTS:
+    for part in page.EQUIPMENT:
         for name, reference in config[part]["reference"].items():
             assert f"{part}.{name}" in text
             assert re.sub(r"\s+", " ", reference) in text
@@ -147,22 +149,20 @@ def _with(comparison, value):
     return replace(first, interval=Interval(value, 0.1 * value, 0.8 * value, 1.25 * value))
 
 
-@pytest.mark.parametrize("match, photons", [("incident", "photons on the sample"), ("detected", "detected photons")])
+@pytest.mark.parametrize("match, photons", list(MATCHED.items()))
 def test_sentence_is_honest_about_both_winners(comparison, match, photons):
-    won, lost, even = (page.sentence(_with(comparison, a), match) for a in (2.0, 0.5, 1.0))
+    won, lost, even = (page.sentence(_with(comparison, a), "somebody", match) for a in (2.0, 0.5, 1.0))
     ours, theirs = "“twin beams, optimal k”", "“coherent, camera”"
-    assert won.startswith("Quantum wins on the same detector") and lost.startswith(
-        "Classical wins on the same detector"
-    )
-    assert f"{theirs} needs 2 times as many {photons} as {ours} (95 % interval 1.6 to 2.5)" in won
-    assert f"{ours} needs 2 times as many {photons} as {theirs} (95 % interval 1.6 to 2.5)" in lost
-    assert even.startswith("No difference at this budget") and "between 0.8 and 1.25 times" in even
+    assert won.startswith("Quantum wins against somebody") and lost.startswith("Classical wins against somebody")
+    assert f"{theirs} needs 2 times the {photons} of {ours} (95 % interval 1.6 to 2.5)" in won
+    assert f"{ours} needs 2 times the {photons} of {theirs} (95 % interval 1.6 to 2.5)" in lost
+    assert even.startswith("No difference at this budget") and "between 0.8 and 1.25 times the" in even
     assert "wins" not in even
 
 
 def test_images_that_differ_get_no_verdict(comparison):
     unlike = replace(_with(comparison, 2.0), mismatch=(0.21, 0.01))
-    text = page.sentence(unlike, "incident")
+    text = page.sentence(unlike, "somebody", "incident")
     assert text.startswith("No verdict") and "21% of their contrast" in text and "wins" not in text
     answer = page._answer(replace(comparison, versus=(unlike,) * len(comparison.versus)))
     assert "cannot be compared" in answer and "wins 0, classical light wins 0" in answer
