@@ -28,7 +28,7 @@ def command(path: Path) -> str:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_experiment_composes_into_elements(path):
-    assert list(job.elements(compose([f"experiment={path.stem}"]))) == list(job.ELEMENTS)
+    assert list(job.elements(compose([f"experiment={path.stem}"]))) == [*job.ELEMENTS, "protocols"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)

@@ -24,7 +24,7 @@ def _walk_error(blocks: np.ndarray) -> np.ndarray:
     return blocks.std(axis=0, ddof=1) / np.sqrt(BLOCKS)
 
 
-def carried_check(sampled: Sampled, bench: Bench, blocks: Images, weights: np.ndarray) -> Check:
+def carried_check(sampled: Sampled, bench: Bench, blocks: Images, weights: np.ndarray, names: set[str]) -> Check:
     """z of the total, of chi^2 over superpixels, and of the pooled variance of the correlated estimate.
 
     Errors: the counts' own variance and the walk's. The pooled variance tests the pairing: it would be larger
@@ -35,6 +35,8 @@ def carried_check(sampled: Sampled, bench: Bench, blocks: Images, weights: np.nd
     scale = {"twin_beams": float(bench.setting.incident * eta), "ghost": None}
     laws = {"twin_beams": twin_beams.law(bench, "optimal"), "ghost": ghost.law(bench, "ratio")}
     for name, law in laws.items():
+        if name not in names:
+            continue
         records, cal = law.records, law.calibration
         x, y = (np.asarray(a, float) for a in getattr(sampled, name))
         own = np.asarray(blocks.direct if name == "twin_beams" else blocks.ghost, float)

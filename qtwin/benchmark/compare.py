@@ -127,7 +127,8 @@ def compare(
 
     progress("carrying one exposure photon by photon", photons=float(bench.setting.incident))
     sampled = twin.sample(settings.photons, key=stream(key, "carried"))
-    check: Check = carried_check(sampled, bench, blocks, weights)
+    rests_on = {name for protocol in protocols.values() for name in protocol.carried}
+    check: Check = carried_check(sampled, bench, blocks, weights, rests_on)
     light = fates(twin.tissue, walk, float(optics.numerical_aperture))
     facts = {name: protocol.facts(bench) for name, protocol in protocols.items()}
     watched = {

@@ -74,16 +74,20 @@ class Versus:
     quantum: bool = True
 
     @property
-    def verdict(self) -> str:
-        """From the interval, provided that the images compared have the same mean."""
+    def winner(self) -> str | None:
+        """'arm', 'opponent' or '' for neither, from the interval; None where the mean images differ."""
         if self.mismatch[0] > ALIKE:
+            return None
+        return "arm" if self.interval.low > 1 else "opponent" if self.interval.high < 1 else ""
+
+    @property
+    def verdict(self) -> str:
+        """In words; an arm of classical light does not win for quantum light."""
+        if self.winner is None:
             return INCOMPARABLE
-        told = verdict(self.interval)
-        return (
-            told
-            if self.quantum
-            else told.replace("quantum wins", f"{self.arm} wins").replace("classical", self.opponent)
-        )
+        if not self.winner or self.quantum:
+            return verdict(self.interval)
+        return "proposal wins" if self.winner == "arm" else "opponent wins"
 
 
 def _mean_error(blocks) -> tuple[float, float]:
@@ -225,23 +229,23 @@ class Comparison:
         figures = self.figures()
         words = ("incident", "absorbed", "detected", "time", "SNR", "CNR", "SSIM")
         head = "".join(f"{word:>{width}}" for word, width in zip(words, (10, 22, 22, 9, 16, 18, 18), strict=True))
-        lines = [f"{'arm':<30}{head}", "-" * (30 + len(head))]
+        lines = [f"{'arm':<32}{head}", "-" * (32 + len(head))]
         for name, f in figures["arms"].items():
             lines.append(
-                f"{name:<30}{f['photons_incident']['value']:>10.3g}{_pm(f['photons_absorbed']):>22}"
+                f"{name:<32}{f['photons_incident']['value']:>10.3g}{_pm(f['photons_absorbed']):>22}"
                 f"{_pm(f['photons_detected']):>22}{show(f['time']['value'], 's', 3):>9}"
                 f"{_pm(f['snr']):>16}{_pm(f['cnr']):>18}{_pm(f['ssim']):>18}"
             )
         matched = MATCHED[self.settings.match]
-        head = f"{'arm':<30}{'against':<30}{'advantage':>17}{'95 % interval':>18}{'expected':>22}  verdict"
+        head = f"{'arm':<32}{'against':<32}{'advantage':>19}{'95 % interval':>24}{'expected':>22}  verdict"
         lines += ["", f"advantage = {matched} that the opponent needs over what the arm needs, for equal variance"]
         lines += ["of the transmission per superpixel at equal mean image", head]
         lines += ["-" * (len(head) + 20)]
         for v in self.versus:
             i = v.interval
             lines.append(
-                f"{v.arm:<30}{v.opponent:<30}{_pm(figure(i.value, i.stderr)):>17}"
-                f"{i.ends('..'):>18}{_pm(figure(v.expected, v.expected_stderr)):>22}  {v.verdict}"
+                f"{v.arm:<32}{v.opponent:<32}{_pm(figure(i.value, i.stderr)):>19}"
+                f"{i.ends('..'):>24}{_pm(figure(v.expected, v.expected_stderr)):>22}  {v.verdict}"
             )
         if any(v.verdict == INCOMPARABLE for v in self.versus):
             lines += [

@@ -1,7 +1,9 @@
 """Imaging protocols: from records to an image with its uncertainty, each with its opponents."""
 
 from qtwin.estimator.ghost import Ghost
+from qtwin.estimator.thermal_ghost import ThermalGhost
 from qtwin.estimator.time_tagged import TimeTagged
 from qtwin.estimator.twin_beams import TwinBeams
+from qtwin.estimator.undetected import Undetected
 
-__all__ = ["Ghost", "TimeTagged", "TwinBeams"]
+__all__ = ["Ghost", "ThermalGhost", "TimeTagged", "TwinBeams", "Undetected"]

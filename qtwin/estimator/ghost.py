@@ -17,6 +17,7 @@ from qtwin.correlation import Coincidence
 from qtwin.correlation.coincidence import count
 from qtwin.detector import SinglePhoton
 from qtwin.estimator import direct
+from qtwin.estimator.bucket import SCANNED
 from qtwin.estimator.linear import Calibration, LinearLaw, Records, optimal_k
 from qtwin.estimator.protocol import AbstractProtocol, Arm, Bench
 from qtwin.estimator.response import beyond_poisson
@@ -36,6 +37,7 @@ class Clicks(NamedTuple):
     chance: jax.Array  # [] probability that an array click meets an unrelated bucket click
     carved: jax.Array  # [] part of that chance which the bucket's own dead time removes after a true pair
     live_bucket: jax.Array  # []
+    together: jax.Array  # [n, n] how much more often a pair finds both sides alive than two unrelated events do
 
 
 def clicks(
@@ -61,10 +63,12 @@ def clicks(
     both = gate.capture(device.jitter, device.jitter, device.jitter_tail, device.jitter_tail)
     kept = both * alive(device, live_bucket) * alive(device, live_array)
     pairs = eta * setting.incident * ghost * kept
-    pairs = pairs * (1 + pairs / t * device.dead_time)
+    together = 1 + pairs / t * device.dead_time
+    pairs = pairs * together
     chance = gate.accidentals(bucket, 1.0, t)
     carved = jnp.minimum(0.5, device.dead_time / gate.window)
-    return Clicks(bucket, array, pairs, pairs + chance * (array - carved * pairs), chance, carved, live_bucket)
+    gross = pairs + chance * (array - carved * pairs)
+    return Clicks(bucket, array, pairs, gross, chance, carved, live_bucket, together)
 
 
 def alive(device: SinglePhoton, live):
@@ -108,11 +112,12 @@ def calibration(
 
     x - a y has the mean (1 - a c) pairs, with a and c of `clicks`. k = 'coincidences': only the accidentals follow
     the array clicks y; 'ratio': also the coincidences per click, those of a clear object times
-    ``transmission``. Live fraction of the bucket as measured, with the object in place.
+    ``transmission``. Live fractions as measured, with the object in place.
     """
     now = clicks(accepted_light(images), images.ghost, idler, setting, optics, device, gate)
     clear = clicks(images.accepted, images.ghost_open, idler, setting, optics, device, gate)
-    gain = clear.pairs * now.live_bucket / clear.live_bucket * (1 - now.chance * now.carved)
+    living = now.live_bucket / clear.live_bucket * now.together / clear.together
+    gain = clear.pairs * living * (1 - now.chance * now.carved)
     factor = now.chance + (optimal_k(gain, now.array) * transmission if k == "ratio" else 0.0)
     return Calibration(now.chance * now.array, now.array, gain, jnp.broadcast_to(factor, gain.shape))
 
@@ -226,13 +231,16 @@ GATED = Arm("coherent, gated array", gated, False, kind="an equally gated laser"
 class Ghost(AbstractProtocol):
     """Heralded image: a bucket behind the object, an array in the idler, coincidences."""
 
+    carried = ("ghost",)
+
     def arms(self):
-        against = direct.ARRAY.name, GATED.name, direct.IDEAL_ARRAY.name
+        opponents = direct.ARRAY, GATED, direct.IDEAL_ARRAY, SCANNED
+        against = tuple(arm.name for arm in opponents)
         ours = [
             Arm(f"heralded, {name}", partial(law, k=k), True, against, spread="ghost", draws="ghost")
             for name, k in (("coincidences", "coincidences"), ("with idler singles", "ratio"))
         ]
-        return (*ours, direct.ARRAY, GATED, direct.IDEAL_ARRAY)
+        return (*ours, *opponents)
 
     def facts(self, bench):
         equipment = (bench.images, bench.idler, bench.setting, bench.optics, bench.detector, bench.correlation)

@@ -123,6 +123,7 @@ class AbstractProtocol(Element):
     """An imaging protocol: its proposals, best estimator last, then their opponents."""
 
     limits: ClassVar[tuple[str, ...]] = ()  # in words, for the report
+    carried: ClassVar[tuple[str, ...]] = ("twin_beams", "ghost")  # records of the carried exposure that it rests on
 
     @abstractmethod
     def arms(self) -> tuple[Arm, ...]:

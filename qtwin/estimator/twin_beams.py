@@ -97,6 +97,8 @@ def law(bench: Bench, k: str) -> LinearLaw:
 class TwinBeams(AbstractProtocol):
     """Sub-shot-noise absorption image with cameras in both arms."""
 
+    carried = ("twin_beams",)
+
     def arms(self):
         against = direct.CAMERA.name, direct.IDEAL_CAMERA.name
         ours = [

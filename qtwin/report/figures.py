@@ -15,12 +15,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from qtwin.benchmark.comparison import INCOMPARABLE, Comparison, Outcome
+from qtwin.benchmark.comparison import INCOMPARABLE, MATCHED, Comparison, Outcome
 from qtwin.metrics.image import object_mask
 from qtwin.tissue.walk import BLOCKS
 
 BLUE, ORANGE, GREY, BLACK = "#0072B2", "#D55E00", "#777777", "#1a1a1a"
-VERDICT_COLOURS = {"quantum wins": BLUE, "classical wins": ORANGE}
+WINNER_COLOURS = {"arm": BLUE, "opponent": ORANGE}
 WIDTH, DPI = 11.0, 140  # inches; wide enough that 10 pt is read at first sight
 STYLE: dict[Any, Any] = {
     "font.size": 11,
@@ -101,7 +101,7 @@ def images(comparison: Comparison) -> Figure:
         ax.set_title("object", fontweight="bold")
     for ax, outcome in arms:
         ax.imshow(outcome.image, **show)
-        ax.set_title(f"{_name(outcome)}\n{_merit(outcome)}", color=BLUE if outcome.arm.quantum else ORANGE)
+        ax.set_title(f"{_name(outcome)}\n{_merit(outcome)}", color=BLUE if outcome.arm.opponents else ORANGE)
     fig.colorbar(mappable, ax=axes, label="transmission", extend="both", shrink=0.9, pad=0.01)
     return fig
 
@@ -115,9 +115,23 @@ def noise(comparison: Comparison) -> Figure:
         mappable = ax.imshow(outcome.noise, extent=_extent(comparison), vmin=0, vmax=top, cmap="cividis")
         values = _finite(outcome.noise)
         middle = f"median {np.median(values):.3g}" if values.size else "not defined"
-        ax.set_title(f"{_name(outcome)}\n{middle}", color=BLUE if outcome.arm.quantum else ORANGE)
+        ax.set_title(f"{_name(outcome)}\n{middle}", color=BLUE if outcome.arm.opponents else ORANGE)
     label = "noise of the transmission, one exposure"
     fig.colorbar(mappable, ax=axes, label=label, extend="max", shrink=0.9, pad=0.01)
+    return fig
+
+
+def error(comparison: Comparison) -> Figure:
+    """Mean image less the object, every arm on one scale: blur and bias, and what is left of the noise."""
+    fig, axes, arms = _panels(comparison, extra=0)
+    wrong = {o.arm.name: o.image - comparison.truth for _, o in arms}
+    top = max((np.percentile(np.abs(_finite(w)), 98) for w in wrong.values() if _finite(w).size), default=1.0) or 1.0
+    for ax, outcome in arms:
+        w = wrong[outcome.arm.name]
+        mappable = ax.imshow(w, extent=_extent(comparison), vmin=-top, vmax=top, cmap="RdBu")
+        rms = f"rms {np.sqrt(np.mean(w**2)):.3g}" if _finite(w).size == w.size else "not defined"
+        ax.set_title(f"{_name(outcome)}\n{rms}", color=BLUE if outcome.arm.opponents else ORANGE)
+    fig.colorbar(mappable, ax=axes, label="mean image less object", extend="both", shrink=0.9, pad=0.01)
     return fig
 
 
@@ -129,7 +143,7 @@ def _round_ticks(low: float, high: float) -> list[float]:
 
 
 def advantage(comparison: Comparison) -> Figure:
-    """Every quantum arm against each opponent: 95 % interval, what the twin expects, who wins."""
+    """Every proposed arm against each opponent: 95 % interval, what the twin expects, who wins."""
     versus = comparison.versus
     fig = new(1.5 + 0.5 * len(versus))
     ax = fig.subplots()
@@ -151,7 +165,7 @@ def advantage(comparison: Comparison) -> Figure:
     ax.axvspan(1, high, color=BLUE, alpha=0.07, lw=0)
     ax.axvline(1, color=BLACK, lw=1.2)
     for v, y in zip(versus, position, strict=True):
-        at, colour = v.interval, VERDICT_COLOURS.get(v.verdict, GREY)
+        at, colour = v.interval, WINNER_COLOURS.get(v.winner or "", GREY)
         if v.verdict == INCOMPARABLE:
             text = f"not comparable: the images differ by {v.mismatch[0]:.0%}"
             ax.text(1.015, y, text, transform=ax.get_yaxis_transform(), va="center", color=colour)
@@ -167,11 +181,12 @@ def advantage(comparison: Comparison) -> Figure:
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     ax.spines["left"].set_visible(False)
-    where = "on the sample" if comparison.settings.match == "incident" else "detected"
-    ax.set_xlabel(f"advantage: photons {where} that coherent light needs / quantum light needs, for equal variance")
+    quantum = all(v.quantum for v in versus)
+    ours, theirs = ("quantum light", "classical light") if quantum else ("the first arm", "the second arm")
+    ax.set_xlabel(f"advantage: {MATCHED[comparison.settings.match]}, {theirs} over {ours}, for equal variance")
     for words, shift, align, colour in (
-        ("◀ coherent light is better", -6, "right", ORANGE),
-        ("quantum light is better ▶", 6, "left", BLUE),
+        (f"◀ {theirs} is better", -6, "right", ORANGE),
+        (f"{ours} is better ▶", 6, "left", BLUE),
     ):
         beside: dict[str, Any] = {
             "xycoords": ax.get_xaxis_transform(),
@@ -266,6 +281,7 @@ FIGURES = {
     "advantage": advantage,
     "images": images,
     "noise": noise,
+    "error": error,
     "profiles": profiles,
     "point_spread": point_spread,
 }
@@ -283,6 +299,11 @@ CAPTIONS = {
         "noise of one exposure, per superpixel.",
     ),
     "noise": ("Noise", "Standard deviation of the transmission from exposure to exposure, every arm on one scale."),
+    "error": (
+        "Error",
+        "Mean of the exposures less the object, every arm on one scale: scattering and diffraction blur the edge; the "
+        "rest is noise that the exposures leave.",
+    ),
     "profiles": (
         "One row of the image",
         "Best estimator of every protocol and its first opponent. Bars: standard error of the mean of the "

@@ -4,6 +4,7 @@ The first sentence is made from the verdicts, which are made from the 95 % inter
 """
 
 from collections.abc import Mapping
+from dataclasses import fields
 from html import escape
 from pathlib import Path
 
@@ -22,7 +23,7 @@ OUT_OF_PLACE = (
 )
 IMPERFECT = ("recovery_time", "twilight", "jitter_tail")
 EQUIPMENT = ("source", "reference", "optics", "scene", "tissue", "detector", "camera", "correlation")
-CLASSES = {"quantum wins": "quantum", "classical wins": "classical"}
+CLASSES = {"arm": "quantum", "opponent": "classical"}
 
 NAMES = {
     "ballistic_fraction": "light that is never scattered (ballistic)",
@@ -100,8 +101,8 @@ def _main(comparison: Comparison) -> list[Versus]:
 
 def _answer(comparison: Comparison) -> str:
     match, verdicts = comparison.settings.match, [v.verdict for v in comparison.versus]
-    intervals = [v.interval for v in comparison.versus if v.verdict != INCOMPARABLE]
-    wins, losses = sum(i.low > 1 for i in intervals), sum(i.high < 1 for i in intervals)
+    winners = [v.winner for v in comparison.versus]
+    wins, losses = winners.count("arm"), winners.count("opponent")
     unlike = verdicts.count(INCOMPARABLE)
     even = len(verdicts) - wins - losses - unlike
     ours = "quantum light" if all(v.quantum for v in comparison.versus) else "the proposed arm"
@@ -159,7 +160,7 @@ def _advantages(comparison: Comparison, figures: Mapping) -> str:
     rows = []
     for v in comparison.versus:
         f = figures["advantage"][v.arm][v.opponent]
-        tag = f'<span class="tag {CLASSES.get(v.verdict, "")}">{escape(v.verdict)}</span>'
+        tag = f'<span class="tag {CLASSES.get(v.winner or "", "")}">{escape(v.verdict)}</span>'
         interval = v.interval.ends()
         rows.append([escape(v.arm), escape(v.opponent), number(f), interval, number(f["expected"]), tag])
     return table(["arm", "against", "advantage", "95 % interval", "twin expects", "verdict"], rows, "h-nnn-")
@@ -203,14 +204,13 @@ def _question(comparison: Comparison) -> str:
         return words.format(**{name: _value(e, name) for e in elements for name in e.__dataclass_fields__})
 
     def listed(element) -> str:
-        fields = element.__dataclass_fields__.items()
-        return "; ".join(f"{f.metadata.get('doc', name)}: {_value(element, name)}" for name, f in fields)
+        return "; ".join(f"{f.metadata.get('doc', f.name)}: {_value(element, f.name)}" for f in fields(element))
 
     def beside(element, names) -> str:
         """What is not as in the ideal: those of ``names`` that are given and not 0."""
         given = [n for n in names if getattr(element, n) is not None and np.any(np.asarray(getattr(element, n)) != 0)]
-        fields = element.__dataclass_fields__
-        return "".join(f"; {fields[n].metadata['doc']}: {_value(element, n)}" for n in given)
+        docs = {f.name: f.metadata["doc"] for f in fields(element) if f.name in given}
+        return "".join(f"; {docs[n]}: {_value(element, n)}" for n in given)
 
     items = {
         "Source": told(
@@ -239,7 +239,7 @@ def _question(comparison: Comparison) -> str:
         more = beside(t.detector, IMPERFECT) + (beside(traps, ["probability"]) if traps is not None else "")
         items["Single-photon detectors"] = told(words + "window {window}", t.detector, t.correlation) + more
     items |= {
-        f"Protocol {name}": f"{(type(p).__doc__ or '').splitlines()[0]} {listed(p)}".strip()
+        f"Protocol: {name.replace('_', ' ')}": f"{(type(p).__doc__ or '').splitlines()[0]} {listed(p)}".strip()
         for name, p in comparison.protocols.items()
     }
     items["Budget"] = (
@@ -258,8 +258,8 @@ def _assumptions(comparison: Comparison, config: Mapping) -> str:
             continue
         element = getattr(comparison.twin, part) if hasattr(comparison.twin, part) else build(node, part)
         references = node.get("reference") or {}
-        for name, f in element.__dataclass_fields__.items():
-            if name in node:
+        for f in fields(element):
+            if (name := f.name) in node:
                 cells = (f"{part}.{name}", _value(element, name), f.metadata.get("doc", ""), references.get(name, "–"))
                 rows.append([escape(str(c)) for c in cells])
     return table(["parameter", "value", "meaning", "reference"], rows, "h-ww")
