@@ -23,7 +23,7 @@ def arms_of(protocols: Mapping[str, AbstractProtocol]) -> tuple[Arm, ...]:
 
 
 def entry(ledger: Ledger, match: str) -> float:
-    """The matched side of a ledger. The sample absorbs the same part of every photon: absorbed is matched by incident."""
+    """The matched side of a ledger. The sample absorbs the same part of every photon: incident stands for absorbed."""
     return float(getattr(ledger, "incident" if match == "absorbed" else match))
 
 
@@ -51,7 +51,7 @@ def matched(arm: Arm, bench_at: Callable[[float], Bench], photons: float, target
 
 
 def budgets(arms: Sequence[Arm], bench_at: Callable[[float], Bench], photons: float, match: str) -> dict[str, float]:
-    """Photons per superpixel and exposure of every arm: the first has ``photons``, the others its entry of ``match``."""
+    """Photons per superpixel and exposure: the first arm has ``photons``, the others its entry of ``match``."""
     target = entry(arms[0].law(bench_at(photons)).ledger, match)
     others = {arm.name: matched(arm, bench_at, photons, target, match) for arm in arms[1:]}
     return {arms[0].name: photons} | others

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qtwin.benchmark import merits
 from qtwin.benchmark.arms import arms_of, budgets
 from qtwin.benchmark.check import Check, carried_check
 from qtwin.benchmark.comparison import Comparison, Outcome, Versus
@@ -18,6 +19,7 @@ from qtwin.detector.camera import AbstractCamera
 from qtwin.estimator.protocol import AbstractLaw, Arm, Bench
 from qtwin.metrics.advantage import advantage, pooled_cost, pooling, smoothing
 from qtwin.metrics.image import Quality, quality, quality_of
+from qtwin.metrics.statistics import jackknife
 from qtwin.source import SPDC, Coherent
 from qtwin.tissue import fates
 from qtwin.tissue.light_path import Images
@@ -52,11 +54,6 @@ def _leave_one_out(blocks: Images) -> Images:
     return jax.tree.map(lambda t, a: (t - a) / (BLOCKS - 1), total, blocks)
 
 
-def _jackknife(values: np.ndarray) -> np.ndarray:
-    """Standard error from leave-one-block-out values [BLOCKS, ...]."""
-    return np.sqrt((BLOCKS - 1) / BLOCKS * np.sum((values - values.mean(axis=0)) ** 2, axis=0))
-
-
 @np.errstate(all="ignore")  # where there is no light, one line says so: nothing that is not finite is written
 def compare(
     source, reference, optics, scene, tissue, detector, camera, correlation, protocols, settings: Settings, progress
@@ -68,7 +65,9 @@ def compare(
     twin = _assemble(source, reference, optics, scene, tissue, detector, camera, correlation)
     key = jax.random.key(settings.seed)
     arms = arms_of(protocols)
-    _fits(twin, settings, len(arms))
+    rests_on = {name for protocol in protocols.values() for name in protocol.carried}
+    carried = settings.photons if rests_on else min(settings.photons, 200.0)  # alone for the absorbed part
+    _fits(twin, settings, carried, len(arms))
     progress("walking photons through the tissue", photons=settings.walk_photons)
     walk = twin.walk(key=key, photons=settings.walk_photons, memory_limit=settings.memory_limit)
     progress("forming the mean images")
@@ -81,12 +80,14 @@ def compare(
     def bench_at(photons) -> Bench:
         return bench._replace(setting=twin.setting(jnp.asarray(photons, kind)))
 
-    truth = np.asarray(bench.object)
+    truth, pitch = np.asarray(bench.object), float(optics.pitch)
+    cells = np.asarray(twin.path().grid().values[1:-1, 1:-1])
     weights = np.asarray(bench.setting.incident * bench.idler) / truth.size
     photons = budgets(arms, bench_at, settings.photons, settings.match)
     laws = {arm.name: arm.law(bench_at(photons[arm.name])) for arm in arms}
     _saturation(laws, photons)
     spreads = {name: np.asarray(getattr(centre, f"spread_{name}")) for name in ("direct", "ghost")}
+    spreads["pairs"] = spreads["direct"] ** 2  # both photons of a pair in one place
 
     progress("drawing exposures", exposures=settings.exposures)
     outcomes = {}
@@ -106,12 +107,18 @@ def compare(
             photons[arm.name],
             jax.tree.map(float, law.ledger),
         )
+        if settings.regularise:
+            key_of = stream(key, f"total variation {arm.name}")
+            outcomes[arm.name] = outcomes[arm.name].regularised_by(np.asarray(law.variance()), truth, key=key_of)
 
     progress("weighing the walk's own error")
     benches = {name: bench_at(n) for name, n in photons.items()}
     shared = _shared_errors(protocols, arms, outside, benches, weights, spreads, truth)
     for name, outcome in outcomes.items():
-        outcomes[name] = outcome.with_walk(shared.quality[name], shared.detected[name])
+        means, variances, _ = shared.moments[name]
+        found = merits.observer(laws[name], means, variances) | merits.edges(outcome.estimates, cells, pitch)
+        found |= merits.information(laws[name], means, variances, bench.idler)
+        outcomes[name] = outcome.with_walk(shared.quality[name], shared.detected[name], found)
 
     progress("comparing")
     versus = []
@@ -126,8 +133,7 @@ def compare(
             versus.append(Versus(arm.name, opponent, interval, *told, unequal, arm.quantum))
 
     progress("carrying one exposure photon by photon", photons=float(bench.setting.incident))
-    sampled = twin.sample(settings.photons, key=stream(key, "carried"))
-    rests_on = {name for protocol in protocols.values() for name in protocol.carried}
+    sampled = twin.sample(carried, key=stream(key, "carried"))
     check: Check = carried_check(sampled, bench, blocks, weights, rests_on)
     light = fates(twin.tissue, walk, float(optics.numerical_aperture))
     facts = {name: protocol.facts(bench) for name, protocol in protocols.items()}
@@ -135,15 +141,15 @@ def compare(
         name: {fact: (float(value), shared.facts[name][fact], unit) for fact, (value, unit) in group.items()}
         for name, group in facts.items()
     }
-    found = watched, blocks, light, truth, outcomes, tuple(versus), sampled, check, walk.photons
-    return Comparison(twin, protocols, settings, bench.setting, *found)
+    whole = watched, blocks, light, truth, outcomes, tuple(versus), sampled, check, walk.photons
+    return Comparison(twin, protocols, settings, bench.setting, *whole)
 
 
-def _fits(twin: Twin, settings: Settings, arms: int):
+def _fits(twin: Twin, settings: Settings, carried: float, arms: int):
     """Refuse what the memory limit cannot hold, before anything is computed."""
     n2 = twin.optics.pixels**2
     need = 8.0 * n2 * (arms * 4 * settings.exposures + 11 * settings.exposures + 33 * 25)
-    pairs = settings.photons * n2 / float(twin.optics.field_fraction(twin.source))
+    pairs = carried * n2 / float(twin.optics.field_fraction(twin.source))
     need += 8 * 16 * pairs  # the carried exposure: positions and times of every pair
     if need > settings.memory_limit:
         raise UserError(
@@ -192,6 +198,7 @@ class _Shared(NamedTuple):
     quality: dict  # arm -> standard errors of the figures
     facts: dict  # protocol -> fact -> standard error
     detected: dict  # arm -> standard error of the photons detected
+    moments: dict  # arm -> mean and variance [BLOCKS, n, n] of its law, photons detected, without one block each
 
 
 def _shared_errors(protocols, arms, outside, benches, weights, spreads, truth) -> _Shared:
@@ -212,7 +219,7 @@ def _shared_errors(protocols, arms, outside, benches, weights, spreads, truth) -
         def watched(images, protocol=protocol):
             return {fact: value for fact, (value, _) in protocol.facts(first._replace(images=images)).items()}
 
-        facts[name] = {fact: float(_jackknife(np.asarray(v))) for fact, v in jax.vmap(watched)(outside).items()}
+        facts[name] = {fact: float(jackknife(np.asarray(v))) for fact, v in jax.vmap(watched)(outside).items()}
     logs, mismatch = {}, {}
     for arm in arms:
         for opponent in arm.opponents:
@@ -223,13 +230,13 @@ def _shared_errors(protocols, arms, outside, benches, weights, spreads, truth) -
                 seen.append(_smoothed(matrix, moments[name][0]))
                 effect = np.asarray(matrix.multiply(matrix).T @ weights.ravel()).reshape(n, n)
                 cost.append(np.sum(effect * moments[name][1], axis=(1, 2)))
-            logs[arm.name, opponent] = float(_jackknife(np.log(cost[1] / cost[0])))
+            logs[arm.name, opponent] = float(jackknife(np.log(cost[1] / cost[0])))
             unequal = np.std(seen[0] - seen[1], axis=(1, 2)) / np.maximum(np.std(seen[1], axis=(1, 2)), 1e-12)
-            mismatch[arm.name, opponent] = (float(unequal.mean()), float(_jackknife(unequal)))
+            mismatch[arm.name, opponent] = (float(unequal.mean()), float(jackknife(unequal)))
     figures = {}
     for arm in arms:
         rows = [quality(m, v, truth) for m, v in zip(*moments[arm.name][:2], strict=True)]
         columns = [[getattr(r, f) for r in rows] for f in Quality._fields]
-        figures[arm.name] = [None if c[0] is None else float(_jackknife(np.array(c))) for c in columns]
-    detected = {name: float(_jackknife(m[2])) for name, m in moments.items()}
-    return _Shared(logs, mismatch, figures, facts, detected)
+        figures[arm.name] = [None if c[0] is None else float(jackknife(np.array(c))) for c in columns]
+    detected = {name: float(jackknife(m[2])) for name, m in moments.items()}
+    return _Shared(logs, mismatch, figures, facts, detected, moments)

@@ -1,12 +1,14 @@
 """What a benchmark found: figures with errors, arrays with units, the table and the verdicts."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import floor, isfinite, log10
 
 import numpy as np
 
+from qtwin.benchmark import merits
 from qtwin.benchmark.check import Check
 from qtwin.benchmark.settings import Settings
+from qtwin.core.records import Estimate
 from qtwin.core.units import show
 from qtwin.estimator.protocol import AbstractProtocol, Arm, Ledger
 from qtwin.estimator.setting import Setting
@@ -54,11 +56,18 @@ class Outcome:
     photons: float  # per superpixel and exposure, incident
     ledger: Ledger  # of one exposure
     detected_stderr: float = 0.0  # the walk's, of the ledger's photons detected
+    merits: dict[str, Estimate | None] = field(default_factory=dict)
+    regularised: np.ndarray | None = None  # mean of the exposures by total variation
 
-    def with_walk(self, walk_errors, detected: float) -> "Outcome":
-        """The same, with the walk's error added in quadrature."""
+    def with_walk(self, walk_errors, detected: float, found: dict[str, Estimate | None]) -> "Outcome":
+        """The same, with the walk's error added in quadrature, and more figures ``found``."""
         both = (None if e is None else float(np.hypot(e, w)) for e, w in zip(self.errors, walk_errors, strict=True))
-        return replace(self, errors=Quality(*both), detected_stderr=detected)
+        return replace(self, errors=Quality(*both), detected_stderr=detected, merits=self.merits | found)
+
+    def regularised_by(self, variance: np.ndarray, truth: np.ndarray, *, key) -> "Outcome":
+        """The same with its regularised image; ``variance`` of one exposure [n, n]."""
+        image, found = merits.regularised(self.estimates, variance, truth, key=key)
+        return replace(self, regularised=image, merits=self.merits | found)
 
 
 @dataclass(frozen=True)
@@ -139,6 +148,10 @@ class Comparison:
         for arm, o in self.outcomes.items():
             q, e = o.quality, o.errors
             arms[arm] = self._ledger(o) | {name: figure(getattr(q, name), getattr(e, name)) for name in Quality._fields}
+            arms[arm] |= {
+                name: figure(None, None) if m is None else figure(m.value, m.error, merits.UNITS.get(name, ""))
+                for name, m in o.merits.items()
+            }
         versus: dict[str, dict] = {}
         for v in self.versus:
             versus.setdefault(v.arm, {})[v.opponent] = figure(v.interval.value, v.interval.stderr) | {
@@ -204,6 +217,8 @@ class Comparison:
             out[f"{key}/mean"] = (o.image, ("y", "x"), "1", coords)
             out[f"{key}/noise"] = (o.noise, ("y", "x"), "1", coords)
             out[f"{key}/expected"] = (o.expected, ("y", "x"), "1", coords)
+            if o.regularised is not None:
+                out[f"{key}/regularised"] = (o.regularised, ("y", "x"), "1", coords)
             out[f"{key}/counts"] = (o.counts, ("exposure", "y", "x"), "1", shots)
         return out
 
@@ -239,7 +254,7 @@ class Comparison:
         matched = MATCHED[self.settings.match]
         head = f"{'arm':<32}{'against':<32}{'advantage':>19}{'95 % interval':>24}{'expected':>22}  verdict"
         lines += ["", f"advantage = {matched} that the opponent needs over what the arm needs, for equal variance"]
-        lines += ["of the transmission per superpixel at equal mean image", head]
+        lines += ["of the transmission per superpixel at equal mean image, by more exposures of this size", head]
         lines += ["-" * (len(head) + 20)]
         for v in self.versus:
             i = v.interval
@@ -262,6 +277,8 @@ class Comparison:
         )
 
     def _check_line(self) -> str:
+        if not self.check.z:
+            return "no exposure was carried photon by photon: these protocols rest on none of its records"
         name, z = max(self.check.z.items(), key=lambda item: abs(item[1]))
         if abs(z) < 4:
             count = len(self.check.z)

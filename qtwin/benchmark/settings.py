@@ -29,6 +29,12 @@ def whole_bytes(key: str, value) -> int:
     return int(size)
 
 
+def _switch(key: str, value) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise UserError(f"{key}: got {value!r}, accepted is true or false")
+
+
 def _section(cfg, key: str, accepted: tuple[str, ...]) -> dict:
     node = cfg.get(key)
     if not isinstance(node, dict):
@@ -52,6 +58,7 @@ class Settings:
     walk_photons: int
     seed: int
     memory_limit: int  # bytes
+    regularise: bool  # total variation for every arm, or for none
 
     @classmethod
     def from_config(cls, cfg: DictConfig | dict) -> "Settings":
@@ -71,4 +78,5 @@ class Settings:
             walk_photons=whole("walk.photons", walk["photons"], 1, 1e8),
             seed=whole("seed", cfg.get("seed"), 0, 2**63 - 1),
             memory_limit=whole_bytes("memory_limit", cfg.get("memory_limit")),
+            regularise=_switch("regularise", cfg.get("regularise")),
         )

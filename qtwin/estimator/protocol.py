@@ -1,7 +1,7 @@
 """What every imaging protocol shows to the comparison: its arms, and of every arm the law of one exposure.
 
-A protocol is an element: one module here, one YAML of the same name in conf/estimator. Its arms are what it proposes and
-the opponents of each, all of which estimate the same image: the intensity transmission.
+A protocol is an element: one module here, one YAML of the same name in conf/estimator. Its arms are what it proposes
+and the opponents of each, all of which estimate the same image: the intensity transmission.
 """
 
 from abc import abstractmethod

@@ -26,7 +26,7 @@ class Interval(NamedTuple):
     high: float
 
     def ends(self, word: str = "to") -> str:
-        """``1.250 to 1.323``: two digits of what lies between, not fewer than three decimals; powers of ten far from 1."""
+        """``1.250 to 1.323``: two digits of what lies between, at least three decimals; powers of ten far from 1."""
         if not 1e-2 <= abs(self.high) < 1e5:
             return f"{self.low:.3e} {word} {self.high:.3e}"
         gap = float(self.high - self.low)

@@ -63,6 +63,14 @@ LIMITS = (
     "Estimators know background, gain and illumination exactly, on the quantum and on the classical side alike.",
 )
 
+MERITS = (
+    "SNR, CNR, PSNR, d′ and AUC are those of one exposure, SNR and CNR per superpixel; CNR is the difference of the "
+    "mean transmission outside and inside the object over the root of the sum of their variances; SSIM and edge width "
+    "(10 to 90 %) are those of the mean image. d′ and AUC (area under the ROC curve): Hotelling observer who looks for "
+    "this object in the noise that the twin expects. Information: Fisher information about the transmission per photon "
+    "on the sample, over what coherent light can have at most (1/T) and over what any light can have (1/(T (1 - T)))."
+)
+
 # --- sentences ---------------------------------------------------------------------------------------------------
 
 
@@ -148,12 +156,31 @@ def _arms(figures: Mapping) -> str:
         "counts_recorded": "counts recorded",
         "time": "time",
         "pump_energy": "energy of pump or laser",
-        "snr": "SNR",
-        "cnr": "CNR",
-        "ssim": "SSIM",
     }
+    return _columns(figures, columns)
+
+
+def _columns(figures: Mapping, columns: Mapping[str, str]) -> str:
+    """Table of the arms' figures ``columns``: name -> heading."""
     rows = [[escape(arm), *(number(f[key]) for key in columns)] for arm, f in figures["arms"].items()]
     return table(["arm", *columns.values()], rows, "h" + "n" * len(columns))
+
+
+def _merits(figures: Mapping) -> str:
+    columns = {
+        "snr": "SNR",
+        "cnr": "CNR",
+        "psnr": "PSNR / dB",
+        "ssim": "SSIM",
+        "edge_width": "edge width",
+        "detectability": "d′",
+        "auc": "AUC",
+        "information_over_coherent": "information over coherent limit",
+        "information_over_quantum_limit": "over quantum limit",
+    }
+    if any("ssim_regularised" in f for f in figures["arms"].values()):
+        columns |= {"psnr_regularised": "PSNR / dB, regularised", "ssim_regularised": "SSIM, regularised"}
+    return _columns(figures, columns)
 
 
 def _advantages(comparison: Comparison, figures: Mapping) -> str:
@@ -280,14 +307,16 @@ def _body(folder: Path, comparison: Comparison, config: Mapping, pngs: Mapping[s
         "<h2>The answer</h2>",
         figure("advantage", pngs["advantage"], CAPTIONS),
         f"<p>Advantage = {MATCHED[comparison.settings.match]} that the opponent needs over what the arm needs, for "
-        "equal variance of the transmission, pooled over the field. Above 1 the arm is better.</p>",
+        "equal variance of the transmission, pooled over the field, by more exposures of this size. Above 1 the arm is "
+        "better.</p>",
         _advantages(comparison, figures),
         "<h3>Every arm with its ledger</h3>",
         _arms(figures),
-        '<p class="note">Photons, dose, counts, time and energy are sums over all exposures. SNR and CNR are per '
-        "superpixel and exposure; CNR is the difference of the mean transmission outside and inside the object over "
-        "the root of the sum of their variances; SSIM is that of the mean image. ± one standard error; what has none "
-        "is exact.</p>",
+        '<p class="note">Photons, dose, counts, time and energy are sums over all exposures. ± one standard error; '
+        "what has none is exact.</p>",
+        "<h3>Every arm with its figures of merit</h3>",
+        _merits(figures),
+        f'<p class="note">{escape(MERITS)}</p>',
         "<h2>Figures</h2>",
         *(figure(name, png, CAPTIONS) for name, png in pngs.items() if name != "advantage"),
         "<h2>One exposure carried photon by photon</h2>",

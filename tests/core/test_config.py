@@ -146,6 +146,7 @@ GOOD = {
     "walk": {"photons": 1e6},
     "seed": 0,
     "memory_limit": "3 GiB",
+    "regularise": False,
 }
 
 
@@ -163,6 +164,7 @@ def test_settings():
         *[("walk.photons", value) for value in (0, 2e8, 1.5)],
         *[("seed", value) for value in (-1, 0.5, "x", None, 2**63)],
         *[("memory_limit", value) for value in ("3 apples", "0 GiB", "-3 GiB", "3 mm", None)],
+        *[("regularise", value) for value in (1, "yes", None)],
         ("budget.photon", 3),
     ],
 )

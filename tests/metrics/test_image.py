@@ -67,6 +67,19 @@ def test_small_images_have_no_ssim_and_uniform_objects_no_contrast():
     assert flat.cnr is None and flat.ssim is None and flat.snr > 0
 
 
+def test_psnr_of_known_noise():
+    """20 dB at a noise of 0.1, the peak being 1; a constant shift of 0.2 as well: -10 log10(0.01 + 0.04)."""
+    rng = np.random.default_rng(146)
+    noise = 0.1 * rng.standard_normal((6, N, N))
+    found, error = quality_of(truth() + noise, truth())
+    assert found.psnr == pytest.approx(-10 * np.log10(np.mean(noise**2)), rel=1e-12)
+    assert abs(found.psnr - 20) / (10 / np.log(10) * np.sqrt(2 / noise.size)) < 4
+    assert error.psnr == pytest.approx(10 / np.log(10) * np.sqrt(2 / noise.size), rel=1.0)
+    variance = np.full((N, N), 0.01)
+    assert quality(truth() + 0.2, variance, truth()).psnr == pytest.approx(-10 * np.log10(0.05), rel=1e-12)
+    assert quality(np.full((N, N), 0.7), variance, np.full((N, N), 0.7)).psnr == pytest.approx(20, rel=1e-12)
+
+
 def draws(n, exposures, repeats, seed):
     rng = np.random.default_rng(seed)
     return truth(n) + 0.3 * rng.standard_normal((repeats, exposures, n, n))
@@ -79,6 +92,8 @@ def test_figures_of_exposures_are_those_of_mean_and_sample_variance():
     assert whole.snr == pytest.approx(expected.snr, rel=1e-9)
     assert whole.cnr == pytest.approx(expected.cnr, rel=1e-9)
     assert whole.ssim == pytest.approx(expected.ssim, rel=1e-9)
+    assert whole.psnr == pytest.approx(-10 * np.log10(np.mean((exposures - truth()) ** 2)), rel=1e-9)
+    assert whole.psnr > expected.psnr  # the noise of the mean is not counted twice
 
 
 def test_snr_and_cnr_are_those_of_one_exposure_whatever_their_number():
@@ -86,23 +101,33 @@ def test_snr_and_cnr_are_those_of_one_exposure_whatever_their_number():
     clear = truth(10).mean()
     for exposures in (6, 60):
         pairs = [quality_of(e, truth(10)) for e in draws(10, exposures, 40, 143)]
-        for name, expected in (("snr", clear / 0.3), ("cnr", 0.2 / (0.3 * np.sqrt(2)))):
+        psnr = -20 * np.log10(0.3)
+        for name, expected in (("snr", clear / 0.3), ("cnr", 0.2 / (0.3 * np.sqrt(2))), ("psnr", psnr)):
             values = np.array([getattr(q, name) for q, _ in pairs])
             assert abs(values.mean() / expected - 1) < 4 * values.std() / expected / np.sqrt(40) + 1 / (exposures * 100)
 
 
-@pytest.mark.parametrize(("name", "n", "repeats"), [("snr", 10, 1500), ("cnr", 10, 1500), ("ssim", 12, 150)])
-def test_jackknife_is_the_scatter_of_repeats(name, n, repeats):
+@pytest.mark.parametrize(("names", "n", "repeats"), [(("snr", "cnr", "psnr"), 10, 800), (("ssim",), 12, 150)])
+def test_jackknife_is_the_scatter_of_repeats(names, n, repeats):
     """Mean of the squared errors against the variance between repeats; the former is never much smaller.
 
     Error of a sample variance of normal numbers: sqrt(2/(R - 1)).
     """
     pairs = [quality_of(e, truth(n)) for e in draws(n, 8, repeats, 144)]
-    values = np.array([getattr(q, name) for q, _ in pairs])
-    squares = np.array([getattr(e, name) for _, e in pairs]) ** 2
-    ratio = squares.mean() / values.var(ddof=1)
-    error = ratio * np.sqrt(2 / (repeats - 1) + squares.var() / squares.mean() ** 2 / repeats)
-    assert abs(ratio - 1) / error < 4
+    for name in names:
+        values = np.array([getattr(q, name) for q, _ in pairs])
+        squares = np.array([getattr(e, name) for _, e in pairs]) ** 2
+        ratio = squares.mean() / values.var(ddof=1)
+        error = ratio * np.sqrt(2 / (repeats - 1) + squares.var() / squares.mean() ** 2 / repeats)
+        assert abs(ratio - 1) / error < 4
+
+
+def test_figures_of_steady_exposures_keep_their_digits():
+    """A noise of 1e-6 on a transmission near 1: sums of squares alone would lose it."""
+    exposures = truth(10) + 1e-6 * np.random.default_rng(147).standard_normal((5, 10, 10))
+    whole, error = quality_of(exposures, truth(10))
+    assert whole.snr == pytest.approx(truth(10).mean() / 1e-6, rel=0.2)
+    assert error.snr / whole.snr == pytest.approx(1 / np.sqrt(2 * 4 * 100), rel=0.8)
 
 
 def test_two_exposures_have_no_error():
