@@ -24,11 +24,15 @@ EXAMPLES = """examples:
   qtwin source -m source=ppktp,spdc_bbo source.crystal_length=2mm,10mm source.waist=50um,200um
   qtwin correlate record.ptu                             rates, delay, g2, CAR, dead times of measured time tags
   qtwin correlate record.ptu channels=[0,2] window=2ns
+  qtwin map x=camera.efficiency y=optics.ambient y_range=[0Hz,50kHz]   where the advantage is 1
+  qtwin validate --quick                                 the body of evidence, in two minutes
   qtwin info tissue=cortex                               every parameter, with its reference
 """
 COMMANDS = {
     "source": "a source of light: figures of merit, tuning, usable pairs into an aperture or a fibre",
     "benchmark": "compare quantum and classical imaging at the same photon budget",
+    "map": "the expected advantage over any two parameters, and where it is 1",
+    "validate": "recompute the published numbers the twin rests on: what passes, fails, is skipped",
     "transport": "carry light through tissue: fractions, curves, their errors and derivatives",
     "correlate": "what a file of time tags says: rates, delay, correlation, CAR, efficiencies, dead times, drift",
     "info": "print every parameter with its value and reference, and the versions",
@@ -103,8 +107,10 @@ def _command(argv: list[str]) -> int:
         parser.print_help()
         return 0
     command = parser.parse_args(argv[:1]).command
-    if command in ("source", "benchmark", "transport", "correlate"):
+    if command in ("source", "benchmark", "map", "transport", "correlate"):
         return _jobs(command, argv[1:])
+    if command == "validate":
+        return _validate(argv[1:])
     if command == "info":
         return _info(argv[1:])
     raise UserError(f"unknown command {command!r}, accepted are {', '.join(COMMANDS)}")
@@ -123,6 +129,23 @@ def _info(argv: list[str]) -> int:
         print(info(args.overrides))
     print(_groups([find_conf(), *folders]))
     return 0
+
+
+def _validate(argv: list[str]) -> int:
+    """Exit code 1 where a case fails."""
+    parser = _Parser(prog="qtwin validate", description=COMMANDS["validate"], allow_abbrev=False)
+    parser.add_argument("--quick", action="store_true", help="formulas and small Monte Carlo only, within two minutes")
+    parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="cases whose name or file holds a word")
+    parser.add_argument("--out", metavar="DIR", help="where result.json and report.html go (outputs/validate/<time>)")
+    parser.add_argument("--cases", metavar="DIR", help="a folder of cases of your own, instead of the project's")
+    parser.add_argument("--data", metavar="DIR", help="folder of measured data (QTWIN_REFERENCE_DATA)")
+    parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+    args = parser.parse_args(argv)
+    from qtwin.report.validation import validate
+    from qtwin.sweep import prepare
+
+    prepare()
+    return validate(not args.quick, args.only, args.out, args.cases, args.data)
 
 
 def _jobs(command: str, argv: list[str]) -> int:

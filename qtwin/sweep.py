@@ -62,6 +62,13 @@ def benchmark(cfg: DictConfig) -> float:
     return _point(cfg, job.run)
 
 
+def map(cfg: DictConfig) -> float:  # named after its command
+    """One point of `qtwin map`."""
+    from qtwin import map_job  # as below
+
+    return _point(cfg, map_job.run)
+
+
 def transport(cfg: DictConfig) -> float:
     """One point of `qtwin transport`."""
     from qtwin import transport_job  # its report and its walk are not what a benchmark needs to start

@@ -37,10 +37,10 @@ def light(source):
 def geometry(optics):
     (c, s), (back, spread) = optics.partner(PUMP), optics.partner(PUMP, of="idler")
     out_of_place = jnp.sum(jnp.concatenate([*optics.beam_centres(PUMP), optics.drift()]) * jnp.arange(1.0, 7.0))
-    passed = optics.illumination_transmission * optics.collection_transmission * optics.idler_transmission
-    stray = optics.ambient + 0.5 * optics.idler_ambient
+    passed = optics.ambient + 0.5 * optics.idler_ambient
+    passed += optics.illumination_transmission * optics.collection_transmission * optics.idler_transmission
     widths = c * 1e4 + back * 1e3 + (s + 3 * spread) * 1e5 + optics.blur(PUMP) * 1e6
-    return jnp.log(optics.field_fraction(PUMP)) + widths + jnp.sum(optics.centres()) + out_of_place * 1e3 + passed + stray
+    return jnp.log(optics.field_fraction(PUMP)) + widths + jnp.sum(optics.centres()) + out_of_place * 1e3 + passed
 
 
 def crossing(slab):

@@ -78,5 +78,5 @@ class Settings:
             walk_photons=whole("walk.photons", walk["photons"], 1, 1e8),
             seed=whole("seed", cfg.get("seed"), 0, 2**63 - 1),
             memory_limit=whole_bytes("memory_limit", cfg.get("memory_limit")),
-            regularise=_switch("regularise", cfg.get("regularise")),
+            regularise=_switch("regularise", cfg.get("regularise", False)),
         )
