@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from qtwin.core.errors import UserError
 from qtwin.core.units import show
-from qtwin.estimator.protocol import AbstractProtocol, Arm, Bench, Ledger
+from qtwin.estimator.protocol import AbstractLaw, AbstractProtocol, Arm, Bench, Ledger
 
 STEPS, CLOSE, MOST = 60, 1e-6, 1e30
 UNITS = {"incident": "", "absorbed": "", "detected": "", "pump": "J", "time": "s"}
@@ -27,17 +27,20 @@ def entry(ledger: Ledger, match: str) -> float:
     return float(getattr(ledger, "incident" if match == "absorbed" else match))
 
 
-def matched(arm: Arm, bench_at: Callable[[float], Bench], photons: float, target: float, match: str) -> float:
-    """Photons per superpixel and exposure of ``arm`` whose ledger shows ``target`` on the side ``match``, to 1e-6.
+def matched(
+    arm: Arm, bench_at: Callable[[float], Bench], photons: float, target: float, match: str
+) -> tuple[float, AbstractLaw]:
+    """(photons per superpixel and exposure, law) of ``arm``, its ledger's side ``match`` being ``target`` to 1e-6.
 
     N <- N target/ledger(N), exact at once where the ledger is proportional; with dead times it converges while the
     detector counts less than it can. UserError, with the nearest that works, where no number of photons is enough.
     """
     best, given = float("nan"), float("inf")
     for _ in range(STEPS):
-        reached = entry(arm.law(bench_at(photons)).ledger, match)
+        law = arm.law(bench_at(photons))
+        reached = entry(law.ledger, match)
         if abs(reached / target - 1) < CLOSE:
-            return photons
+            return photons, law
         if abs(reached - target) < abs(given - target):
             best, given = photons, reached
         photons = photons * target / reached if reached > 0 else float("nan")
@@ -50,8 +53,11 @@ def matched(arm: Arm, bench_at: Callable[[float], Bench], photons: float, target
     )
 
 
-def budgets(arms: Sequence[Arm], bench_at: Callable[[float], Bench], photons: float, match: str) -> dict[str, float]:
-    """Photons per superpixel and exposure: the first arm has ``photons``, the others its entry of ``match``."""
-    target = entry(arms[0].law(bench_at(photons)).ledger, match)
+def budgets(
+    arms: Sequence[Arm], bench_at: Callable[[float], Bench], photons: float, match: str
+) -> dict[str, tuple[float, AbstractLaw]]:
+    """Name -> (photons per superpixel and exposure, law): the first arm has ``photons``, the others its ``match``."""
+    law = arms[0].law(bench_at(photons))
+    target = entry(law.ledger, match)
     others = {arm.name: matched(arm, bench_at, photons, target, match) for arm in arms[1:]}
-    return {arms[0].name: photons} | others
+    return {arms[0].name: (photons, law)} | others

@@ -78,16 +78,19 @@ def compare(
     bench = twin.bench(centre, jnp.asarray(settings.photons, kind))
 
     def bench_at(photons) -> Bench:
-        return bench._replace(setting=twin.setting(jnp.asarray(photons, kind)))
+        """Everything about an exposure grows with its photons."""
+        scale = jnp.asarray(photons / settings.photons, kind)
+        return bench._replace(setting=jax.tree.map(lambda a: a * scale, bench.setting))
 
     truth, pitch = np.asarray(bench.object), float(optics.pitch)
     cells = np.asarray(twin.path().grid().values[1:-1, 1:-1])
     weights = np.asarray(bench.setting.incident * bench.idler) / truth.size
-    photons = budgets(arms, bench_at, settings.photons, settings.match)
-    laws = {arm.name: arm.law(bench_at(photons[arm.name])) for arm in arms}
+    given = budgets(arms, bench_at, settings.photons, settings.match)
+    photons, laws = {name: n for name, (n, _) in given.items()}, {name: law for name, (_, law) in given.items()}
     _saturation(laws, photons)
-    spreads = {name: np.asarray(getattr(centre, f"spread_{name}")) for name in ("direct", "ghost")}
-    spreads["pairs"] = spreads["direct"] ** 2  # both photons of a pair in one place
+    direct, ghost = np.asarray(centre.spread_direct), np.asarray(centre.spread_ghost)
+    kernels = {"none": None, "direct": direct, "ghost": ghost, "pairs": direct**2}  # pairs: both photons in one place
+    spreads = {name: smoothing(kernel, truth.shape[0]) for name, kernel in kernels.items()}
 
     progress("drawing exposures", exposures=settings.exposures)
     outcomes = {}
@@ -169,11 +172,11 @@ def _saturation(laws: Mapping[str, AbstractLaw], photons: Mapping[str, float]):
             )
 
 
-def _kernels(arm: Arm, other: Arm, spreads, n: int):
+def _kernels(arm: Arm, other: Arm, spreads):
     """Each side is smoothed by the other's point spread where they differ: equal mean images for both."""
     if arm.spread == other.spread or not {arm.spread, other.spread} <= set(spreads):
-        return smoothing(None, n), smoothing(None, n)
-    return smoothing(spreads[other.spread], n), smoothing(spreads[arm.spread], n)
+        return spreads["none"], spreads["none"]
+    return spreads[other.spread], spreads[arm.spread]
 
 
 def _smoothed(matrix, images):
@@ -184,7 +187,7 @@ def _smoothed(matrix, images):
 def _costs(arm: Arm, opponent: str, outcomes, laws, weights, spreads):
     """(cost, law) of our side and of theirs, at equal mean image."""
     other = outcomes[opponent].arm
-    own, rival = _kernels(arm, other, spreads, weights.shape[0])
+    own, rival = _kernels(arm, other, spreads)
     out = []
     for name, matrix in ((arm.name, own), (opponent, rival)):
         law = pooling(laws[name], weights, matrix)
@@ -224,7 +227,7 @@ def _shared_errors(protocols, arms, outside, benches, weights, spreads, truth) -
     for arm in arms:
         for opponent in arm.opponents:
             other = next(a for a in arms if a.name == opponent)
-            own, rival = _kernels(arm, other, spreads, n)
+            own, rival = _kernels(arm, other, spreads)
             cost, seen = [], []
             for name, matrix in ((arm.name, own), (opponent, rival)):
                 seen.append(_smoothed(matrix, moments[name][0]))
