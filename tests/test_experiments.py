@@ -49,7 +49,7 @@ def python(*args, cwd):
     """A process of its own: programs are compiled without optimisation, which takes half the time."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "--xla_backend_optimization_level=0"}
     done = subprocess.run(
-        [sys.executable, *args], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, *args], cwd=cwd, env=environment, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -88,6 +88,16 @@ spec.loader.exec_module(study)
 study.STEPS, study.POWERS, study.LENGTHS = 3, study.POWERS[::20], study.LENGTHS[::15]
 study.main(sys.argv[2:], folder=pathlib.Path.cwd())
 """
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", [p for p in FILES if command(p).startswith("qtwin")], ids=lambda p: p.stem)
+def test_experiment_runs_with_a_small_budget(path, tmp_path):
+    small = ["optics.pixels=8", "walk.photons=8192", "budget.exposures=4", "logger=none", "hydra.run.dir=."]
+    words = [word for word in command(path).split()[2:] if word != "-m"]
+    python("-m", "qtwin.cli", "benchmark", *words, *small, cwd=tmp_path)
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["swept"] > 0 and (tmp_path / "report.html").exists()
 
 
 @pytest.mark.slow

@@ -162,6 +162,7 @@ def mean_of(twin, walk):
     return jax.tree.map(lambda a: jnp.mean(a, axis=0), twin.blocks(walk))
 
 
+@pytest.mark.slow
 def test_gradient_of_the_mean_is_the_gradient_with_errors(twin, walk, slopes):
     numbers, rest = eqx.partition(twin, eqx.is_inexact_array)
 
@@ -177,6 +178,7 @@ def test_gradient_of_the_mean_is_the_gradient_with_errors(twin, walk, slopes):
         np.testing.assert_allclose(slope.gradient, leaf, rtol=1e-9, atol=1e-12 * float(jnp.abs(leaf).max()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", CLOSED)
 def test_gradient_equals_finite_difference_on_the_same_walk(twin, walk, slopes, path):
     leaf = field(twin, path)
@@ -186,6 +188,7 @@ def test_gradient_equals_finite_difference_on_the_same_walk(twin, walk, slopes, 
     np.testing.assert_allclose(slopes[path].gradient, difference, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_walked_gradients_are_carry_their_error(slopes):
     for path in ("tissue.thickness", "tissue.mu_s", "tissue.g"):
         s = slopes[path]
