@@ -228,7 +228,7 @@ def test_changing_a_value_does_not_compile_again(name):
 
 def options():
     for path in sorted(find_conf().glob("*/*.yaml")):
-        if path.parent.name not in ("logger", "hydra", "experiment", "estimator"):
+        if path.parent.name not in ("logger", "hydra", "experiment", "estimator", "validate"):
             yield f"{path.parent.name}/{path.stem}"
 
 

@@ -11,11 +11,11 @@ def find_conf() -> Path:
 
 
 def options(*folders: Path) -> dict[str, list[str]]:
-    """Group -> names of its options, over all `folders`; Hydra's own groups are left out."""
+    """Group -> names of its options, over all `folders`; without Hydra's own groups and `qtwin validate`'s cases."""
     found: dict[str, set[str]] = {}
     for folder in folders:
         for file in folder.rglob("*.yaml"):
             group = file.parent.relative_to(folder).as_posix()
-            if group != "." and not group.startswith("hydra"):
+            if group not in (".", "validate") and not group.startswith("hydra"):
                 found.setdefault(group, set()).add(file.stem)
     return {group: sorted(found[group]) for group in sorted(found)}
