@@ -137,24 +137,21 @@ def arrays(found: Map) -> dict[str, Array]:
 
 def _crossing(found: Map, which: str, leaf: Mapping) -> str:
     along, other = (found.x, found.y) if which == "x" else (found.y, found.x)
-    return (
-        f"at {along.key} = {number(leaf)} ({other.key} = {other.shown(other.start)}); above it {leaf['better_above']}"
-    )
+    at = f"{along.key} = {number(leaf)} ({other.key} = {other.shown(other.start)})"
+    return f"The advantage is 1 at {at}; above it “{leaf['better_above']}” is better."
 
 
 def answer(found: Map) -> list[str]:
     """Who wins where, in sentences."""
     f = figures(found)
-    parts = f["map"]
+    part = {name: percent(leaf) for name, leaf in f["map"].items()}
     lines = [
-        f"{found.arm.name} wins on {percent(parts['arm_better'])} of the map, {found.opponent.name} on "
-        f"{percent(parts['opponent_better'])}; {parts['within_the_band']['value']:.1%} lie within the 95 % band of the "
-        f"walk, {parts['not_defined']['value']:.1%} are not defined."
+        f"“{found.arm.name}” is better on {part['arm_better']} of the map, “{found.opponent.name}” on "
+        f"{part['opponent_better']}; {part['within_the_band']} lie within the 95 % band of the walk, "
+        f"{part['not_defined']} are not defined."
     ]
     told = [_crossing(found, which, leaf) for which in ("x", "y") for leaf in f["crossings"][which].values()]
-    lines += [f"The advantage is 1 {words} is better." for words in told]
-    if not told:
-        lines.append("On both lines through the start values it never passes 1.")
+    lines += told or ["On both lines through the start values the advantage never passes 1."]
     if f["start"]["advantage"]["value"] is not None:
         lines.append(f"At the start values it is {number(f['start']['advantage'])}.")
     return lines
@@ -243,7 +240,7 @@ def drawn(found: Map) -> Figure:
         ax.add_patch(Rectangle((0, 0), 0, 0, label="not defined", **hatched))
     fig.legend(loc="outside lower center", ncols=4)
     inner = [t[np.abs(np.log(t)) <= most] for t in TICKS]
-    ticks = max((t for t in inner if len(t) <= 11), key=len)
+    ticks = next((t for t in inner if len(t) >= 4), inner[-1])  # the coarsest that tells enough
     bar = fig.colorbar(shade, ax=ax, extend="both", label="advantage", ticks=np.log(ticks))
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{np.exp(value):.3g}"))
     return fig
@@ -267,7 +264,7 @@ def write(folder: Path, found: Map, config: Mapping) -> list[Path]:
     """Figures and `report.html` in ``folder``; returns the PNG paths."""
     printouts = {"map": printed(lambda: drawn(found))}
     f = figures(found)
-    title = f"Where {found.arm.name} beats {found.opponent.name}"
+    title = f"Where “{found.arm.name}” beats “{found.opponent.name}”"
     against = f" ({found.opponent.kind})" if found.opponent.kind else ""
     captions = {
         "map": (
@@ -287,8 +284,8 @@ def write(folder: Path, found: Map, config: Mapping) -> list[Path]:
     own = [line for protocol in found.protocols.values() for line in protocol.limits]
     listed = "".join(f"<li>{escape(line)}</li>" for line in rest)
     defined = (
-        f"Advantage = {MATCHED[found.settings.match]} that {found.opponent.name}{against} needs over what "
-        f"{found.arm.name} needs, for equal variance of the transmission, pooled over the field, as the twin expects "
+        f"Advantage = {MATCHED[found.settings.match]} that “{found.opponent.name}”{against} needs over what "
+        f"“{found.arm.name}” needs, for equal variance of the transmission, pooled over the field, as the twin expects "
         "it. Budgets are matched in every point."
     )
     body = [

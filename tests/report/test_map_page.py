@@ -85,7 +85,7 @@ def test_the_page_tells_what_the_result_holds(found, config, tmp_path):
     text = re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", html)))
     for line in (*report.answer(found), found.light, "budget cannot be matched", "photons per mode", "seed 0"):
         assert re.sub(r"\s+", " ", line) in text
-    assert "above it heralded, with idler singles is better" in report.text(found)
+    assert "above it “heralded, with idler singles” is better" in report.text(found)
     svg = (tmp_path / "figures" / "map.svg").read_text(encoding="utf-8")
     assert svg.rstrip().endswith("</svg>")
 
