@@ -197,6 +197,7 @@ def scores(values, mean, variance):
     return (values.mean() - mean) / np.sqrt(variance / n), (values.var(ddof=1) / variance - 1) / np.sqrt(2 / n)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("singles", [False, True])
 def test_estimates_from_frames_follow_the_law(recorded, singles):
     """Mean and variance of T over repeats, accidentals, dark counts, ambient light and crosstalk included."""

@@ -366,6 +366,7 @@ def test_drawn_estimates_have_the_law(drawn, name):
     np.testing.assert_array_equal(law.covariance().toarray(), np.diag(np.asarray(law.variance()).ravel()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_fourth_cumulant_is_that_of_the_spread_of_squares(drawn, name):
     """Var sum_a e_a (T_a - <T_a>)^2 = sum_a e_a^2 (kappa_4 + 2 Var^2): to the error of 20 000 squares."""

@@ -91,6 +91,7 @@ def test_cnr_of_open_speckles(n, expected):
         np.testing.assert_allclose(found, float(cnr(2000, n, modes)), rtol=1 / 2000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [5, 50])
 def test_cnr_of_drawn_frames(n):
     """K = 2000 drawn frames of speckle: the error of the CNR by leaving out exposures."""
@@ -133,6 +134,7 @@ def test_many_frames_leave_shot_noise():
 # --- the law against drawn frames --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("estimator", "photons", "reference"), [("covariance", 0.5, 1.5), ("differential", 3.0, 400.0)]
 )

@@ -183,6 +183,7 @@ def scores(found, mean, variance):
     return middle, np.sum(found.var(axis=0, ddof=1) / np.asarray(variance) - 1) / 4 * np.sqrt(DRAWS / 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_drawn_estimates_are_those_expected(name):
     transmission, phase, given = CASES[name]
