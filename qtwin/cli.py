@@ -141,10 +141,11 @@ def _validate(argv: list[str]) -> int:
     parser.add_argument("--data", metavar="DIR", help="folder of measured data (QTWIN_REFERENCE_DATA)")
     parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
     args = parser.parse_args(argv)
-    from qtwin.report.validation import validate
     from qtwin.sweep import prepare
 
     prepare()
+    from qtwin.report.validation import validate  # makes arrays of the precision that is now set
+
     return validate(not args.quick, args.only, args.out, args.cases, args.data)
 
 

@@ -298,7 +298,7 @@ def _walk(
                         real[_UY * LANES + i] *= bend
                         real[_UZ * LANES + i] = out if down else -out
             done = (side == 0) | (side == layers + 1)  # without a branch
-            if absorbing is not None and not done:  # else `use` knows its weight
+            if absorbing is not None and (state == _FAINT or not done):  # else `use` knows its weight
                 _absorb(i, here, real, tallied)
             if state == _FAINT:
                 event = np.uint32(word[_EVENT * LANES + i] - np.uint32(1))

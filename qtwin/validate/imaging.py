@@ -120,17 +120,17 @@ def pairs_through(transmission: float) -> float:
 def thermal_ghost_cnr(open_speckles: int, frames: int, images: int, seed: int = 0) -> Batched:
     """(G_in - G_out)/sqrt(var_in + var_out) of drawn covariance images of ``frames`` frames, no shot noise.
 
-    One speckle per pixel; ``open_speckles`` of them reach the bucket, five do not. The error is that of groups of 20
+    One speckle per pixel; ``open_speckles`` of them reach the bucket, five do not. The error is that of groups of 10
     images, ``images`` in all.
     """
-    coherence, groups = jnp.eye(open_speckles + 5, dtype=complex), images // 20
-    draw = jax.jit(lambda key: jnp.abs(thermal_amplitudes(coherence, (frames * 20,), key=key)) ** 2)
+    coherence, groups = jnp.eye(open_speckles + 5, dtype=complex), images // 10
+    draw = jax.jit(lambda key: jnp.abs(thermal_amplitudes(coherence, (frames * 10,), key=key)) ** 2)
     inside, outside, found = slice(None, open_speckles), slice(open_speckles, None), []
     for key in jax.random.split(jax.random.key(seed), groups):
         light = np.asarray(draw(key), np.float32)[:, None, :]
         bucket = light[:, :, inside].sum(axis=2, keepdims=True)
         value, error = covariance_image([Frames(light)], [Frames(bucket)], batch=frames)
-        spread = error[0] ** 2 * 20
+        spread = error[0] ** 2 * 10
         contrast = value[0, inside].mean() - value[0, outside].mean()
         found.append((contrast, spread[inside].mean() + spread[outside].mean()))
     contrast, spread = np.array(found).T
