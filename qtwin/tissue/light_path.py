@@ -19,9 +19,10 @@ from qtwin.core.params import Element
 from qtwin.core.random import stream, words
 from qtwin.optics import FarField
 from qtwin.scene import AbstractScene
-from qtwin.scene.grid import Grid, look_up, padded
+from qtwin.scene.grid import Grid, padded
 from qtwin.source import SPDC
 from qtwin.tissue.carry import carry
+from qtwin.tissue.crossings import through
 from qtwin.tissue.paths import Paths, unpack
 from qtwin.tissue.slab import Layers, Slab
 from qtwin.tissue.walk import BLOCKS, Walk, medium_of
@@ -29,7 +30,7 @@ from qtwin.tissue.weights import displacement, weight
 
 REACH = 1  # partners are counted as pairs up to this many superpixels apart
 SPREAD = 7  # the point spread is kept up to this many superpixels
-ROWS = 128  # paths evaluated together
+ROWS, FEW = 128, 8  # paths evaluated together; of those that cross the object many times, the most often first
 MOMENTS = 16  # of an exposure, over which a drifting image is averaged
 STRAIGHT = 1024  # offsets over which the unscattered light is averaged
 
@@ -113,81 +114,73 @@ def _idler_axis(light: _Light, offset, apart, axis: int):
     return _density(y, light.idler_beam) * light.pitch, place
 
 
-def _through(light: _Light, x, y, shifts, crossings):
-    """Transmission of the object for every path and superpixel, product over its crossings, [r, n, n]."""
-    shape = (x.shape[0], y.shape[1], x.shape[1])
-
-    def at(shift):
-        px = jnp.broadcast_to((x + shift[:, :1])[:, None, :], shape)
-        py = jnp.broadcast_to((y + shift[:, 1:])[:, :, None], shape)
-        return look_up(light.grid, px, py)
-
-    def slot(product, item):
-        shift, number = item
-        more = number < crossings
-        hit = jnp.any(more)
-        product = lax.cond(hit, lambda p: jnp.where(more[:, None, None], p * at(shift), p), lambda p: p, product)
-        return product, None
-
-    if shifts.shape[1] == 1:
-        return at(shifts[:, 0])
-    numbers = jnp.arange(shifts.shape[1], dtype=crossings.dtype)
-    product, _ = lax.scan(slot, jnp.ones(shape, x.dtype), (jnp.moveaxis(shifts, 1, 0), numbers))
-    return product
-
-
 def _hats(offset, pitch):
     """Overlap of a superpixel moved by ``offset`` with its neighbours, [r] -> [r, 2 SPREAD + 1]."""
     steps = jnp.arange(-SPREAD, SPREAD + 1, dtype=offset.dtype)
     return jnp.maximum(0, 1 - jnp.abs((offset / pitch)[:, None] - steps[None, :]))
 
 
-def _rows_images(light: _Light, w, shifts, crossings, end, points) -> Images:
-    """Sum over paths [r] of weight times what they contribute to every image."""
+def _seen_rows(light: _Light, w, shifts, crossings, end, points) -> dict:
+    """Sum over paths [r] of weight times what they contribute to the images of the signal's camera."""
     jitter = (points[:, :2] - 0.5) * light.pitch
     blur = ndtri(points[:, 2:4]) * light.blur
-    apart = ndtri(points[:, 4:6]) * light.idler_partner
     swept = (points[:, 6:] - 0.5) * light.drift[None]
-    first = shifts[:, 0]
-
     offset = jitter - end - blur
     bright_x, idler_x = _axis(light, offset[:, 0], swept[:, 0], 0)
     bright_y, idler_y = _axis(light, offset[:, 1], swept[:, 1], 1)
     x, y = light.centres[None, :] + offset[:, :1], light.centres[None, :] + offset[:, 1:]
-    through = _through(light, x, y, shifts, crossings)
     wy = w[:, None] * bright_y
-    seen = wy[:, :, None] * bright_x[:, None, :] * through
-    joint = [
-        [jnp.sum(seen * idler_y[:, :, None, d] * idler_x[:, None, :, e], axis=0) for e in range(2 * REACH + 1)]
-        for d in range(2 * REACH + 1)
-    ]
-    joint_open = jnp.einsum("ry,rx->yx", wy * idler_y[:, :, REACH], bright_x * idler_x[:, :, REACH])
+    seen = wy[:, :, None] * bright_x[:, None, :] * through(light.grid, x, y, shifts, crossings)
+    joint = []
+    for d in range(2 * REACH + 1):
+        met = seen * idler_y[:, :, None, d]
+        joint.append(jnp.stack([jnp.sum(met * idler_x[:, None, :, e], axis=0) for e in range(2 * REACH + 1)]))
+    to_image = end + blur - shifts[:, 0]
+    return {
+        "direct": jnp.sum(seen, axis=0),
+        "direct_open": jnp.einsum("ry,rx->yx", wy, bright_x),
+        "joint": jnp.stack(joint),
+        "joint_open": jnp.einsum("ry,rx->yx", wy * idler_y[:, :, REACH], bright_x * idler_x[:, :, REACH]),
+        "spread_direct": _spread(light, w, to_image),
+        "accepted": jnp.sum(w),
+        "variance_direct": jnp.sum(w[:, None] * to_image**2) / 2,
+    }
 
+
+def _heralded_rows(light: _Light, w, shifts, crossings, end, points) -> dict:
+    """The same for the images of the idler's array, the signal seen by a bucket."""
+    jitter = (points[:, :2] - 0.5) * light.pitch
+    apart = ndtri(points[:, 4:6]) * light.idler_partner
+    swept = (points[:, 6:] - 0.5) * light.drift[None]
     ghost_x, met_x = _idler_axis(light, jitter[:, 0] - swept[:, 0], apart[:, 0], 0)
     ghost_y, met_y = _idler_axis(light, jitter[:, 1] - swept[:, 1], apart[:, 1], 1)
-    ghosts = (w[:, None] * ghost_y)[:, :, None] * ghost_x[:, None, :] * _through(light, met_x, met_y, shifts, crossings)
-
-    to_image, to_object = end + blur - first, apart + first - swept
-    registered = to_object + (light.middle - light.idler_middle)[None]
-    return Images(
-        jnp.sum(seen, axis=0),
-        jnp.einsum("ry,rx->yx", wy, bright_x),
-        jnp.stack([jnp.stack(row) for row in joint]),
-        joint_open,
-        jnp.sum(ghosts, axis=0),
-        jnp.einsum("ry,rx->yx", w[:, None] * ghost_y, ghost_x),
-        jnp.einsum("r,ry,rx->yx", w, _hats(to_image[:, 1], light.pitch), _hats(to_image[:, 0], light.pitch)),
-        jnp.einsum("r,ry,rx->yx", w, _hats(registered[:, 1], light.pitch), _hats(registered[:, 0], light.pitch)),
-        jnp.sum(w),
-        jnp.sum(w * to_image[:, 0] ** 2 + w * to_image[:, 1] ** 2) / 2,
-        jnp.sum(w * to_object[:, 0] ** 2 + w * to_object[:, 1] ** 2) / 2,
-    )
+    wy = w[:, None] * ghost_y
+    ghosts = wy[:, :, None] * ghost_x[:, None, :] * through(light.grid, met_x, met_y, shifts, crossings)
+    to_object = apart + shifts[:, 0] - swept
+    return {
+        "ghost": jnp.sum(ghosts, axis=0),
+        "ghost_open": jnp.einsum("ry,rx->yx", wy, ghost_x),
+        "spread_ghost": _spread(light, w, to_object + (light.middle - light.idler_middle)[None]),
+        "variance_ghost": jnp.sum(w[:, None] * to_object**2) / 2,
+    }
 
 
-def _empty(pixels: int, kind) -> Images:
-    n, k, s = pixels, 2 * REACH + 1, 2 * SPREAD + 1
-    shapes = ((n, n), (n, n), (k, k, n, n), (n, n), (n, n), (n, n), (s, s), (s, s), (), (), ())
-    return Images(*(jnp.zeros(shape, kind) for shape in shapes))
+# apart from each other, so that whoever needs the derivative of one half never pays for the other's
+HALVES = (_seen_rows, _heralded_rows)
+
+
+def _spread(light: _Light, w, moved):
+    return jnp.einsum("r,ry,rx->yx", w, _hats(moved[:, 1], light.pitch), _hats(moved[:, 0], light.pitch))
+
+
+def _empty(half, pixels: int, kind) -> dict:
+    n, k, s = (pixels,) * 2, 2 * REACH + 1, (2 * SPREAD + 1,) * 2
+    if half is _heralded_rows:
+        shapes = {"ghost": n, "ghost_open": n, "spread_ghost": s, "variance_ghost": ()}
+    else:
+        shapes = {"direct": n, "direct_open": n, "joint": (k, k, *n), "joint_open": n, "spread_direct": s}
+        shapes |= {"accepted": (), "variance_direct": ()}
+    return {name: jnp.zeros(shape, kind) for name, shape in shapes.items()}
 
 
 def image_position(direction, shift, behind):
@@ -202,11 +195,11 @@ def image_position(direction, shift, behind):
     return shift - behind * sine / cosine
 
 
-@partial(jax.jit, static_argnames=("object_layer", "once"))
-def _walked(light: _Light, layers: Layers, walked: Layers, paths: Paths, *, object_layer: int, once: bool) -> Images:
-    """Sums over the paths [BLOCKS, m, ...] of `_rows_images`, per block. ``once``: single crossings only."""
+@partial(jax.jit, static_argnames=("half", "object_layer", "once"))
+def _walked(light: _Light, layers: Layers, walked: Layers, paths: Paths, *, half, object_layer: int, once: bool):
+    """Sums over the paths [BLOCKS, m, ...] of one of `HALVES`, per block. ``once``: single crossings only."""
     del object_layer  # part of the compiled identity: layers.object is a plain number
-    m = paths.boost.shape[1]
+    m, size = paths.boost.shape[1], ROWS if once else FEW
     kind = light.beam.dtype
 
     def rows(total, item):
@@ -220,23 +213,24 @@ def _walked(light: _Light, layers: Layers, walked: Layers, paths: Paths, *, obje
             end = image_position(part.direction, displacement(part.shift, layers, walked), light.behind)
             shifts = displacement(part.crossed_at, layers, walked)
             end = jnp.where(mask[:, None], end, 0)
-            more = _rows_images(light, w, shifts, part.crossings, end, _spread_points(ROWS, start))
+            more = half(light, w, shifts, part.crossings, end, _spread_points(size, start))
             return jax.tree.map(jnp.add, total, more)
 
-        return lax.cond(jnp.any(mask), jax.checkpoint(add), lambda t: t, total), None
+        return lax.cond(jnp.any(mask), add, lambda t: t, total), None
 
     def block(item):
         part, number = item
-        split = jax.tree.map(lambda a: a.reshape(m // ROWS, ROWS, *a.shape[1:]), part)
-        starts = number * m + jnp.arange(m // ROWS) * ROWS
-        total, _ = lax.scan(rows, _empty(light.centres.shape[0], kind), (split, starts))
+        split = jax.tree.map(lambda a: a.reshape(m // size, size, *a.shape[1:]), part)
+        starts = number * m + jnp.arange(m // size) * size
+        # recomputed backwards: what a row needs again is its paths, never the object's map beside each of them
+        total, _ = lax.scan(jax.checkpoint(rows), _empty(half, light.centres.shape[0], kind), (split, starts))
         return total
 
     return lax.map(block, (paths, jnp.arange(BLOCKS)))
 
 
-@jax.jit
-def _straight(light: _Light, ballistic) -> Images:
+@partial(jax.jit, static_argnames="half")
+def _straight(light: _Light, ballistic, *, half):
     """The unscattered light: it goes straight, so only the offsets inside a superpixel are averaged."""
     kind = light.beam.dtype
     still = jnp.zeros((ROWS, 2), kind)
@@ -244,10 +238,10 @@ def _straight(light: _Light, ballistic) -> Images:
 
     def rows(total, start):
         w = jnp.full(ROWS, 1 / STRAIGHT, kind)
-        more = _rows_images(light, w, still[:, None, :], ones, still, _spread_points(ROWS, start))
+        more = half(light, w, still[:, None, :], ones, still, _spread_points(ROWS, start))
         return jax.tree.map(jnp.add, total, more), None
 
-    total, _ = lax.scan(rows, _empty(light.centres.shape[0], kind), jnp.arange(STRAIGHT // ROWS) * ROWS)
+    total, _ = lax.scan(rows, _empty(half, light.centres.shape[0], kind), jnp.arange(STRAIGHT // ROWS) * ROWS)
     return jax.tree.map(lambda a: a * ballistic, total)
 
 
@@ -298,13 +292,16 @@ class LightPath(Element):
         light, layers = self._light(), self.tissue.layers()
         bare, walked = layers._replace(object=0), walk.layers._replace(object=0)
         which = self.tissue.object_layer
-        total = _walked(light, bare, walked, walk.paths, object_layer=which, once=True)
-        for again in walk.again:
-            more = _walked(light, bare, walked, again, object_layer=which, once=False)
-            total = jax.tree.map(jnp.add, total, more)
-        straight = _straight(light, self.tissue.ballistic())
         per_block = walk.photons // BLOCKS
-        return jax.tree.map(lambda a, b: a / per_block + b[None], total, straight)
+        images: dict[str, jax.Array] = {}
+        for half in HALVES:
+            total = _walked(light, bare, walked, walk.paths, half=half, object_layer=which, once=True)
+            for again in walk.again:
+                more = _walked(light, bare, walked, again, half=half, object_layer=which, once=False)
+                total = jax.tree.map(jnp.add, total, more)
+            straight = _straight(light, self.tissue.ballistic(), half=half)
+            images |= jax.tree.map(lambda a, b: a / per_block + b[None], total, straight)
+        return Images(**images)
 
     def idler_image(self):
         """Probability that the mirrored idler of a pair meets each superpixel, [n, n]; exact."""
