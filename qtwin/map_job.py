@@ -108,7 +108,7 @@ def settings_of(config: Mapping) -> Settings:
     return Settings.from_config({"regularise": False, **config, "budget": {"exposures": 3, **config["budget"]}})
 
 
-def _number(which: str, key: Any, points: Points) -> tuple[Mapping, float]:
+def number(which: str, key: Any, points: Points) -> tuple[Mapping, float]:
     """Metadata and start value of one number."""
     if not isinstance(key, str):
         raise UserError(f"{which}: got {key!r}, accepted is a parameter such as camera.efficiency")
@@ -152,7 +152,7 @@ def _range(which: str, asked: Any, key: str, unit: str, support: Support, start:
 
 def _axis(which: str, config: Mapping, points: Points) -> Axis:
     key, count = config[which], whole("points", config["points"], 2, 1024)
-    field, start = _number(which, key, points)
+    field, start = number(which, key, points)
     unit, scale = field["unit"], config[f"{which}_scale"]
     low, high = _range(which, config[f"{which}_range"], key, unit, field["support"], start)
     if scale is not None and scale not in SCALES:
@@ -178,7 +178,7 @@ def axes(cfg: DictConfig | dict) -> tuple[Points, Axis, Axis]:
     config = points.config
     if config["x"] == config["y"]:
         raise UserError(f"y: got {config['y']!r}, which is x already; accepted is another parameter")
-    starts = {config[which]: _number(which, config[which], points)[1] for which in ("x", "y")}
+    starts = {config[which]: number(which, config[which], points)[1] for which in ("x", "y")}
     points = Points(points.changed(starts))  # as numbers: what follows one of them does not follow the other one
     return points, _axis("x", config, points), _axis("y", config, points)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import qtwin
 
 ORDER = """core modes source optics scene tissue detector correlation estimator metrics twin benchmark design
-validate report job map_job transport_job source_job correlate_job sweep info cli""".split()
+validate report job map_job design_job transport_job source_job correlate_job sweep info cli""".split()
 ROOT = Path(qtwin.__file__).parent
 
 

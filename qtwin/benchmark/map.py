@@ -16,17 +16,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.scipy.signal import convolve
 from scipy.interpolate import CubicSpline
 from skimage.measure import find_contours
 
-from qtwin.benchmark.arms import CLOSE, STEPS, arms_of
+from qtwin.benchmark.arms import arms_of
 from qtwin.benchmark.compare import _kernels, _leave_one_out
 from qtwin.benchmark.comparison import ALIKE
+from qtwin.benchmark.expected import Working, alike, matched, side, spreads_of
 from qtwin.benchmark.settings import Settings
 from qtwin.core.errors import UserError
 from qtwin.core.units import show
-from qtwin.estimator.protocol import AbstractProtocol, Arm, Ledger
+from qtwin.estimator.protocol import AbstractProtocol, Arm
 from qtwin.metrics.advantage import pooling, smoothing
 from qtwin.metrics.statistics import jackknife
 from qtwin.tissue.light_path import Images
@@ -44,14 +44,6 @@ WHY = (
     "the mean images cannot be made alike",
     "no light, or no noise",
 )
-
-
-class Working(NamedTuple):
-    """One working point: all that a parameter may change."""
-
-    twin: Twin
-    protocols: dict[str, AbstractProtocol]
-    photons: jax.Array  # of the first arm, per superpixel and exposure
 
 
 @dataclass(frozen=True)
@@ -112,41 +104,6 @@ class Cell(NamedTuple):
     sound: jax.Array  # [] bool: every sublayer has a thickness
 
 
-def _side(ledger: Ledger, match: str):  # `arms.entry`, traced
-    return getattr(ledger, "incident" if match == "absorbed" else match)
-
-
-def _matched(reached: Callable, photons, target):
-    """(photons, residual): the iteration of `arms.matched`, N <- N target/reached(N)."""
-
-    def step(state):
-        n, _, count = state
-        there = reached(n)
-        off = jnp.abs(there / target - 1)
-        return jnp.where(off < CLOSE, n, n * target / there), off, count + 1
-
-    start = photons, jnp.full_like(photons, jnp.inf), jnp.zeros((), jnp.int32)
-    return lax.while_loop(lambda state: (state[1] >= CLOSE) & (state[2] < STEPS), step, start)[:2]
-
-
-def _spreads(images: Images) -> dict:
-    return {"direct": images.spread_direct, "ghost": images.spread_ghost, "pairs": images.spread_direct**2}
-
-
-def _blurred(image, kernel):
-    """Convolution cut to the image, not yet divided by what lies inside."""
-    reach, n = kernel.shape[0] // 2, image.shape[0]
-    return convolve(image, kernel, mode="full", method="direct")[reach : reach + n, reach : reach + n]
-
-
-def _alike(image, weights, kernel):
-    """The image smoothed as by `smoothing`, and what the variance of every superpixel then weighs (diagonal)."""
-    if kernel is None:
-        return image, weights
-    inside = _blurred(jnp.ones_like(image), kernel)
-    return _blurred(image, kernel) / inside, _blurred(weights / inside**2, (kernel**2)[::-1, ::-1])
-
-
 def _cell(w: Working, blocks: Images, names: tuple[str, str, str], match: str) -> Cell:
     """What `compare` expects at a working point, for images [BLOCKS, ...], of the second and third of ``names``.
 
@@ -162,11 +119,11 @@ def _cell(w: Working, blocks: Images, names: tuple[str, str, str], match: str) -
         return arm.law(bench._replace(images=images, setting=setting))
 
     def reached(arm: Arm, photons):
-        return _side(law(arm, photons, mean).ledger, match)
+        return side(law(arm, photons, mean).ledger, match)
 
     target = reached(first, w.photons)
-    photons, residual = zip(*(_matched(partial(reached, arm), w.photons, target) for arm in pair), strict=True)
-    spreads = _spreads(mean)
+    photons, residual = zip(*(matched(partial(reached, arm), w.photons, target) for arm in pair), strict=True)
+    spreads = spreads_of(mean)
     kinds = [arm.spread for arm in pair]
     other = (
         [None, None] if kinds[0] == kinds[1] or not set(kinds) <= set(spreads) else [spreads[k] for k in kinds[::-1]]
@@ -179,7 +136,7 @@ def _cell(w: Working, blocks: Images, names: tuple[str, str, str], match: str) -
             return made.mean(), made.variance(), made.load()
 
         means, variances, load = jax.vmap(of)(every)
-        seen, effect = _alike(means[0], bench.idler, kernel)
+        seen, effect = alike(means[0], bench.idler, kernel)
         return seen, jnp.sum(effect[None] * variances, axis=(1, 2)), load[0]
 
     (seen, ours, load), (rival, theirs, full) = map(moments, pair, photons, other)
@@ -328,7 +285,7 @@ def _apart(w: Working, images: Images, pair: tuple[Arm, Arm]) -> float:
     bench = w.twin.bench(images, w.photons)
     laws = [arm.law(bench) for arm in pair]
     weights, added = np.asarray(bench.idler), []
-    kernels = {"none": None} | {name: np.asarray(kernel) for name, kernel in _spreads(images).items()}
+    kernels = {"none": None} | {name: np.asarray(kernel) for name, kernel in spreads_of(images).items()}
     spreads = {name: smoothing(kernel, weights.shape[0]) for name, kernel in kernels.items()}
     for law, matrix in zip(laws, _kernels(*pair, spreads), strict=True):
         if matrix.nnz == weights.size:  # not smoothed

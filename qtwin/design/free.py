@@ -1,6 +1,6 @@
 """Free parameters: dotted keys of traced fields, and the bijection between their values and the whole real line.
 
-    positive  x = e^z        between bounds  x = a + (b - a) s(z)        the same, a > 0, of a positive field  x = a (b/a)^s(z)
+    positive  x = e^z        between bounds  x = a + (b - a) s(z)        0 < a, of a positive field  x = a (b/a)^s(z)
 
 s(z) = 1/(1 + e^-z). Unit, support and meaning are read from the field; bounds may narrow the support.
 """

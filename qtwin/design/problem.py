@@ -1,0 +1,121 @@
+"""What is optimised: the score of a set-up from one walk, and what is left of every constraint."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.stats import norm, qmc
+
+from qtwin.benchmark.expected import Working
+from qtwin.design.family import Family
+from qtwin.design.figures import Constraint, Figure, View
+from qtwin.estimator.protocol import Arm
+from qtwin.tissue import Walk
+from qtwin.tissue.fates import fates
+from qtwin.tissue.light_path import Images
+
+SHARP = 200.0  # of the soft minimum over tolerances: off by at most ln(S)/SHARP
+
+
+class Duel(NamedTuple):
+    """Who is judged, and at which dose."""
+
+    arm: Arm
+    opponent: Arm
+    match: str
+    dose: float | None
+
+
+def view(working: Working, images: Images, absorptance, duel: Duel) -> View:
+    """What the objective sees."""
+    return View(working, images, absorptance, duel.arm, duel.opponent, duel.match, duel.dose)
+
+
+def seen(working: Working, walk: Walk) -> tuple[Images, jax.Array]:
+    """Images [BLOCKS, ...] and absorbed part [BLOCKS] of every block of the walk."""
+    return working.twin.blocks(walk), fates(working.twin.tissue, walk).absorptance
+
+
+def mean(blocks):
+    return jax.tree.map(lambda a: jnp.mean(a, axis=0), blocks)
+
+
+def look(working: Working, walk: Walk, duel: Duel) -> View:
+    """The view of a set-up by all of a walk."""
+    images, absorptance = mean(seen(working, walk))
+    return view(working, images, absorptance, duel)
+
+
+class Problem(eqx.Module):
+    """Maximise ``objective`` of a `Family` where every constraint holds.
+
+    ``scatter`` [S, T]: deviations of parameters that are not known or do not hold still (``shaken``); the score is then
+    its mean over them, or the worst of them.
+    """
+
+    family: Family
+    duel: Duel = eqx.field(static=True)
+    objective: Figure = eqx.field(static=True)
+    constraints: tuple[Constraint, ...] = ()
+    shaken: Family | None = None
+    scatter: jax.Array | None = None
+    worst: bool = eqx.field(static=True, default=False)
+
+    def look(self, working: Working, walk: Walk) -> View:
+        return look(working, walk, self.duel)
+
+    def figures(self, x, walk: Walk):
+        """(score, slacks [C]) at SI values ``x`` [D]."""
+        there = self.family.at(x)
+        at = self.look(there, walk)
+        slacks = jnp.stack([c.slack(at) for c in self.constraints]) if self.constraints else jnp.zeros(0, x.dtype)
+        if self.shaken is None or self.scatter is None:
+            return self.objective.score(at), slacks
+        moved = self.shaken.moved
+
+        def shaken(step):
+            return self.objective.score(self.look(moved(there, step), walk))
+
+        scores = jax.lax.map(jax.checkpoint(shaken), self.scatter)
+        if self.worst:
+            return -jax.nn.logsumexp(-SHARP * scores) / SHARP + jnp.log(len(scores)) / SHARP, slacks
+        return jnp.mean(scores), slacks
+
+    def values(self, x, walk: Walk):
+        """Score and the figure of every constraint, [1 + C]; and without one block of the walk each, [BLOCKS, 1 + C]."""
+        there = self.family.at(x)
+        blocks = seen(there, walk)
+
+        def without(a):
+            return (jnp.sum(a, axis=0, keepdims=True) - a) / (a.shape[0] - 1)
+
+        def read(parts):
+            images, absorptance = parts
+            at = view(there, images, absorptance, self.duel)
+            return jnp.stack([self.objective.score(at), *(c.figure.value(at) for c in self.constraints)])
+
+        return read(mean(blocks)), jax.lax.map(read, jax.tree.map(without, blocks))
+
+
+def deviations(spreads: Sequence[float], count: int, seed: int) -> np.ndarray:
+    """Normal deviations [count, T] of standard deviations ``spreads``, from a scrambled Sobol sequence."""
+    points = qmc.Sobol(len(spreads), seed=seed).random(count)
+    return norm.ppf(np.clip(points, 1e-6, 1 - 1e-6)) * np.asarray(spreads)
+
+
+def began(at: View) -> str:
+    """Where a number that is not finite began, in words; '' where all are finite."""
+    law = at.ours()
+    steps = (
+        ("the mean images", at.images),
+        (f"the ledger of {at.arm.name!r}", law.ledger),
+        (f"the mean of {at.arm.name!r}", law.mean()),
+        (f"the variance of {at.arm.name!r}", law.variance()),
+    )
+    for words, values in steps:
+        if not all(bool(jnp.all(jnp.isfinite(a))) for a in jax.tree.leaves(values)):
+            return words
+    return ""

@@ -1,0 +1,279 @@
+"""One job of `qtwin design`: from a composed configuration to an optimum and a folder with results."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from scipy.stats import qmc
+
+from qtwin.benchmark.settings import Settings, whole
+from qtwin.core.config import plain
+from qtwin.core.errors import FieldError, UserError
+from qtwin.core.random import stream
+from qtwin.core.units import parse, show
+from qtwin.design.family import Family, family
+from qtwin.design.figures import Constraint, constraint, figure
+from qtwin.design.free import Parameter, parameter
+from qtwin.design.optimise import FEASIBLE, METHODS, conflict, many, optimise
+from qtwin.design.optimum import Optimum, drawn, fresh, tolerances
+from qtwin.design.problem import Duel, Problem, began, deviations, look
+from qtwin.io.results import config_hash, files, versions, write_arrays, write_result, write_whole
+from qtwin.io.tracking import open_tracker
+from qtwin.job import ELEMENTS, flat
+from qtwin.map_job import Points, duel, number
+from qtwin.report import design as report
+
+log = logging.getLogger(__name__)
+ROBUST = ("expected", "worst")
+SCANNED = 16  # points looked at for each start after the first
+KEYS = (
+    *("objective", "free", "bounds", "constraints", "method", "steps", "starts"),
+    *("tolerances", "robust", "scenarios", "second", "front"),
+)
+
+
+def section(config: Mapping) -> dict[str, Any]:
+    """The keys under ``design``, checked. UserError names the key."""
+    node = config.get("design")
+    if not isinstance(node, dict):
+        raise UserError(f"design: got {node!r}, expected the keys {', '.join(KEYS)}")
+    for key in node:
+        if key not in KEYS:
+            raise UserError(f"design.{key}: unknown key, accepted are {', '.join(KEYS)}")
+    free = node["free"]
+    if not (isinstance(free, list) and free and len(set(map(str, free))) == len(free)):
+        raise UserError(f"design.free: got {free!r}, accepted is a list of different parameters ([source.waist])")
+    for key, choices in (("method", METHODS), ("robust", ROBUST)):
+        if node[key] not in choices:
+            raise UserError(f"design.{key}: got {node[key]!r}, accepted is one of {', '.join(choices)}")
+    for key in ("bounds", "tolerances"):
+        if not isinstance(node[key], dict):
+            raise UserError(f"design.{key}: got {node[key]!r}, accepted is a mapping of parameters")
+    if not isinstance(node["constraints"], list):
+        raise UserError(f"design.constraints: got {node['constraints']!r}, accepted is a list such as ['time <= 10 s']")
+    for key in node["bounds"]:
+        if key not in free:
+            raise UserError(f"design.bounds: {key} is not free, accepted are {', '.join(free)}")
+    whole("design.steps", node["steps"], 1, 1e5)
+    whole("design.starts", node["starts"], 1, 256)
+    whole("design.scenarios", node["scenarios"], 2, 4096)
+    whole("design.front", node["front"], 2, 256)
+    return node
+
+
+def _bounds(asked, field: Mapping, start: float):
+    support = field["support"]
+    if asked is not None or isfinite(support.high) or not isfinite(support.low) or support.low != 0 or start <= 0:
+        return asked
+    return [start / 10, 10 * start]
+
+
+def _family(points: Points, keys: list[str], bounds: Mapping, where: str) -> tuple[Family, Points]:
+    """Parameters at ``keys`` of a configuration, and what follows each of them."""
+    found = []
+    for key in keys:
+        found.append(number(where, key, points))
+    points = Points(points.changed({key: start for key, (_, start) in zip(keys, found, strict=True)}))
+    parameters: list[Parameter] = []
+    made, values = [], []
+    for key, (field, start) in zip(keys, found, strict=True):
+        try:
+            p = parameter(key, field, start, _bounds(bounds.get(key), field, start))
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
+        z = float(p.free(jnp.asarray(start)))
+        near = [float(p.constrain(jnp.asarray(z + step))) for step in (-0.01, 0.02)]
+        try:
+            made.append((points.at(key, near[0]), points.at(key, near[1])))
+        except UserError as error:
+            raise UserError(f"{where}: {key} at {p.shown(near[0])}: {error}") from error
+        parameters.append(p)
+        values.append((start, *near))
+    return family(points.start, parameters, made, values), points
+
+
+def problem_of(cfg: DictConfig | dict, settings: Settings, anew: Callable) -> tuple[Problem, Points, Any]:
+    """The problem of a configuration, its working points, and the walk at the start. UserError names the key."""
+    points = Points(cfg)
+    config = points.config
+    asked = section(config)
+    arm, opponent = duel(points.start.protocols, config["arm"], config["opponent"])
+    own, points = _family(points, asked["free"], asked["bounds"], "design.free")
+    shaken = scatter = None
+    if asked["tolerances"]:
+        shaken, _ = _family(points, list(asked["tolerances"]), _wide(asked["tolerances"], points), "design.tolerances")
+        spreads = [
+            _spread(key, text, p)
+            for (key, text), p in zip(asked["tolerances"].items(), shaken.free.parameters, strict=True)
+        ]
+        scatter = jnp.asarray(deviations(spreads, asked["scenarios"], settings.seed))
+    walk = anew(own.start)
+    view = look(own.start, walk, Duel(arm, opponent, settings.match, None))
+    dose = None if "budget.photons" in asked["free"] else float(view.entry(view.ours().ledger))
+    held, view = Duel(arm, opponent, settings.match, dose), view._replace(dose=dose)
+    objective = figure("design.objective", asked["objective"], view)
+    limits = tuple(constraint("design.constraints", text, view) for text in asked["constraints"])
+    return Problem(own, held, objective, limits, shaken, scatter, asked["robust"] == "worst"), points, (walk, view)
+
+
+def _wide(asked: Mapping, points: Points) -> dict[str, Any]:
+    """Bounds that hold the start of a parameter wherever it lies: it is shaken, not optimised."""
+    out = {}
+    for key in asked:
+        field, start = number("design.tolerances", key, points)
+        reach = max(abs(start), 1e-9) * 0.1
+        out[key] = [max(start - reach, field["support"].low), min(start + reach, field["support"].high)]
+    return out
+
+
+def _spread(key: str, text: Any, p: Parameter) -> float:
+    try:
+        spread = parse(text, p.unit)
+    except UserError as error:
+        raise FieldError(f"design.tolerances.{key}", str(error)) from error
+    if not 0 < spread < float("inf"):
+        raise UserError(f"design.tolerances.{key}: got {show(spread, p.unit)}, accepted is a spread greater than 0")
+    return spread
+
+
+def starts(problem: Problem, count: int, walk, seed: int) -> jax.Array:
+    """The configuration's own start, then the best of a Sobol scan of the bounds, [count, D] on the real line."""
+    free = problem.family.free
+    own = free.free(problem.family.origin)[None]
+    if count == 1:
+        return own
+    unit = qmc.Sobol(len(free.parameters), seed=seed).random(1 << int(np.ceil(np.log2(SCANNED * (count - 1)))))
+    z = np.log(unit / (1 - unit))  # uniform within bounds
+    open_ended = [not (isfinite(p.low) and isfinite(p.high)) for p in free.parameters]
+    z = np.where(open_ended, np.asarray(own) + z, z)
+    score, slacks = (np.asarray(a) for a in many(problem, jax.vmap(free.constrain)(jnp.asarray(z)), walk))
+    order = np.argsort(-np.where(np.isfinite(score), score, -np.inf) + 10 * np.maximum(0, -slacks).sum(axis=1))
+    return jnp.concatenate([own, jnp.asarray(z[order[: count - 1]])])
+
+
+def found(problem: Problem, settings: Settings, asked: Mapping, walk, anew: Callable, progress: Callable) -> Optimum:
+    """The best of all starts, and what is known of it. UserError where no point satisfies the constraints."""
+    begin = starts(problem, asked["starts"], walk, settings.seed)
+    ways = []
+    for i, z in enumerate(begin):
+        progress(f"climbing from start {i + 1} of {len(begin)}")
+
+        def told(step, score, i=i):
+            progress(f"start {i + 1}, step {step}", score=score)
+
+        ways.append(optimise(problem, z, walk, anew, asked["method"], asked["steps"], told))
+    fit = [np.all(p.slacks >= -FEASIBLE) for p in ways]
+    if not any(fit):
+        end = problem.family.free.free(jnp.asarray(ways[0].x[-1]))
+        broken = conflict(problem, end, walk, asked["steps"]) or [c.text for c in problem.constraints]
+        raise UserError(f"design.constraints: no set-up within the bounds satisfies {' and '.join(map(repr, broken))}")
+    best = int(np.argmax([p.score[-1] if ok else -np.inf for p, ok in zip(ways, fit, strict=True)]))
+    x, start = ways[best].x[-1], np.asarray(problem.family.origin)
+    progress("checking the optimum on fresh walks and drawn exposures")
+    after, before, gain = fresh(problem, x, start, anew)
+    key = stream(jax.random.key(settings.seed), "design")
+    seen = drawn(problem, x, start, settings.exposures, gain, anew, key=key)
+    progress("profiles and tolerances")
+    around, hessian = tolerances(problem, problem.family.free.free(jnp.asarray(x)), anew(x, "fresh"))
+    return Optimum(problem, start, x, ways, best, after, before, gain, seen, around, hessian)
+
+
+def front(problem: Problem, second, count: int, best: Optimum, walk, anew, asked, progress) -> list[tuple]:
+    """Points (first, second, x) that no other set-up beats in both: the first where the second is at least so much."""
+    free = problem.family.free
+    other = Problem(problem.family, problem.duel, second, problem.constraints)
+    progress("the best of the second figure")
+    z = free.free(jnp.asarray(best.x))
+    end = optimise(other, z, walk, anew, asked["method"], asked["steps"], lambda *_: None)
+    ends = [float(second.value(problem.look(problem.family.at(jnp.asarray(x)), walk))) for x in (best.x, end.x[-1])]
+    points = [best.x]
+    for i in range(1, count - 1):
+        level = ends[0] + (ends[1] - ends[0]) * i / (count - 1)
+        progress(f"point {i + 1} of the front")
+        limit = Constraint(second, jnp.asarray(level), -second.sign)
+        held = Problem(problem.family, problem.duel, problem.objective, (*problem.constraints, limit))
+        points.append(optimise(held, z, walk, anew, asked["method"], asked["steps"], lambda *_: None).x[-1])
+        z = free.free(jnp.asarray(points[-1]))
+    points.append(end.x[-1])
+    out = []
+    for x in points:
+        at = problem.look(problem.family.at(jnp.asarray(x)), walk)
+        out.append((float(problem.objective.value(at)), float(second.value(at)), np.asarray(x)))
+    return out
+
+
+def optimised(problem: Problem, points: Points, x) -> str:
+    """YAML of an experiment that runs as it is: the configuration's own choices and numbers, with the optimum's."""
+    values = {p.key: float(v) for p, v in zip(problem.family.free.parameters, x, strict=True)}
+    config = plain(points.changed(values))
+    kept = {name: config[name] for name in (*ELEMENTS, "estimator", "wavelength", "budget", "walk", "seed", "memory_limit")}
+    chosen: Mapping = plain(HydraConfig.get().runtime.choices) if HydraConfig.initialized() else {}
+    groups = {f"override /{g}": c for g, c in chosen.items() if g.split("@")[-1] in (*ELEMENTS, "estimator")}
+    head = "# @package _global_\n# qtwin benchmark --config-dir FOLDER_OF_THE_DESIGN experiment=optimum\n"
+    return head + OmegaConf.to_yaml(OmegaConf.create({"defaults": [{g: c} for g, c in groups.items()], **kept}))
+
+
+def run(cfg: DictConfig, folder: Path) -> float:
+    """Optimise, check, write the results into ``folder``, and return the gain over the start.
+
+    Raises UserError for anything wrong in ``cfg``, before any work is done.
+    """
+    begin = time.perf_counter()
+    config = plain(cfg)
+    identity = {"files": files(config), "config_hash": config_hash(config)}
+    settings = Settings.from_config({"regularise": False, **config})
+
+    with closing(open_tracker(config["logger"], folder, config)) as tracker:
+
+        def progress(stage: str, **numbers: float) -> None:
+            log.info(stage)
+            tracker.note(stage=stage, **numbers)
+
+        def walked(working, name: str = "walk"):
+            return working.twin.walk(
+                key=stream(jax.random.key(settings.seed), name),
+                photons=settings.walk_photons,
+                memory_limit=settings.memory_limit,
+            )
+
+        progress("walking photons through the tissue", photons=settings.walk_photons)
+        problem, points, (walk, view) = problem_of(cfg, settings, walked)
+        if not isfinite(float(problem.objective.value(view))):
+            place = began(view) or "the objective itself"
+            raise UserError(
+                f"design.objective: {problem.objective.name} is no number at the start; it began in {place}"
+            )
+
+        def anew(x, name: str = "walk"):
+            return walked(problem.family.at(jnp.asarray(x)), name)
+
+        asked = config["design"]
+        best = found(problem, settings, asked, walk, anew, progress)
+        both = []
+        second = None
+        if asked["second"] is not None:
+            second = figure("design.second", asked["second"], view)
+            both = front(problem, second, asked["front"], best, walk, anew, asked, progress)
+        (folder / "experiment").mkdir(parents=True, exist_ok=True)
+        write_whole(folder / "experiment" / "optimum.yaml", optimised(problem, points, best.x).encode())
+        write_arrays(folder, report.arrays(best))
+        figures = report.figures(best, both, second)
+        swept = float(figures["gain"]["value"])
+        result = {"figures": figures, "swept": swept, "seed": settings.seed, "versions": versions()}
+        result |= {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "wall_seconds": round(time.perf_counter() - begin, 3)}
+        write_result(folder, result | identity | {"config": config})
+        images = report.write(folder, best, both, second, config)
+        tracker.figures({name: leaf["value"] for name, leaf in flat(figures) if leaf["value"] is not None})
+        tracker.images(images)
+    print(report.text(best, both, second))
+    print(f"results: {folder}")
+    return swept

@@ -1,0 +1,285 @@
+"""The report of a design: what was found, how sure it is, how far it may move, the way there."""
+
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure as Picture
+
+from qtwin.core.records import Estimate
+from qtwin.core.units import show
+from qtwin.design.figures import Figure
+from qtwin.design.optimise import FEASIBLE
+from qtwin.design.optimum import LOST, Optimum
+from qtwin.report.figures import BLACK, BLUE, GREY, ORANGE, new, printed
+from qtwin.report.pieces import document, number, provenance, table, write_page
+from qtwin.report.pieces import figure as picture
+
+LIMITS = (
+    "The optimum is the best of the starts, inside the bounds; another may lie where no start came.",
+    "Expected values are those of the arm's law, pooled by the light on the superpixels; their covariances are left out.",
+    "Tolerances move one parameter alone; the Hessian in result.json tells how they act together.",
+    "Errors are those of the walk (jackknife over its blocks); the drawn check adds the counts' own.",
+)
+
+
+def _leaf(e: Estimate, unit: str = "") -> dict[str, Any]:
+    return {"value": e.value, "stderr": e.error, "unit": unit}
+
+
+def _value(e: Estimate, log: bool) -> Estimate:
+    return Estimate(float(np.exp(e.value)), float(np.exp(e.value)) * e.error) if log else e
+
+
+def _score(best: Optimum, which: list[Estimate]) -> Estimate:
+    of = best.problem.objective
+    e = _value(which[0], of.log)
+    return Estimate(of.sign * e.value, e.error)
+
+
+def gain(best: Optimum) -> Estimate:
+    """Ratio to the start where the objective is positive, else the difference."""
+    return _value(best.gain, best.problem.objective.log)
+
+
+def figures(best: Optimum, both: list, second: Figure | None) -> dict[str, Any]:
+    """Figures of the result file."""
+    of, free = best.problem.objective, best.problem.family.free
+    out: dict[str, Any] = {
+        "objective": {
+            "optimum": _leaf(_score(best, best.after), of.unit),
+            "start": _leaf(_score(best, best.before), of.unit),
+        },
+        "gain": _leaf(gain(best), "" if of.log else of.unit),
+        "information_drawn_over_start": {
+            **{"value": best.drawn.value, "stderr": best.drawn.stderr, "unit": ""},
+            **{"low": best.drawn.low, "high": best.drawn.high},
+        },
+        "parameters": {},
+        "constraints": {},
+        "starts": {},
+    }
+    for i, (p, t) in enumerate(zip(free.parameters, best.tolerances, strict=True)):
+        out["parameters"][p.key] = {
+            "start": {"value": float(best.start[i]), "stderr": 0.0, "unit": p.unit},
+            "optimum": {"value": float(best.x[i]), "stderr": _blur(best)[i], "unit": p.unit},
+            "bounds": {"low": _finite(p.low), "high": _finite(p.high)},
+            "loses_1_percent_below": {
+                "value": t.low,
+                "stderr": None,
+                "unit": p.unit,
+                "reason": "not within its bounds",
+            },
+            "loses_1_percent_above": {
+                "value": t.high,
+                "stderr": None,
+                "unit": p.unit,
+                "reason": "not within its bounds",
+            },
+            "slope": {"value": t.slope, "stderr": None, "unit": "score by the real line"},
+            "curvature": {"value": t.curvature, "stderr": None, "unit": "score by the real line"},
+        }
+    for c, e in zip(best.problem.constraints, best.after[1:], strict=True):
+        out["constraints"][c.text] = _leaf(e, c.figure.unit)
+    for i, path in enumerate(best.paths):
+        out["starts"][str(i)] = {
+            "score": {"value": float(path.score[-1]), "stderr": None, "unit": ""},
+            "steps": {"value": len(path.x) - 1, "stderr": 0.0, "unit": ""},
+            "walks_renewed": {"value": path.renewed, "stderr": 0.0, "unit": ""},
+            "settled": path.settled,
+            "feasible": bool(np.all(path.slacks >= -FEASIBLE)),
+        }
+    out["hessian"] = best.hessian.tolist()
+    if second is not None:
+        out["front"] = [
+            {of.name: a, second.name: b, **{p.key: float(v) for p, v in zip(free.parameters, x, strict=True)}}
+            for a, b, x in both
+        ]
+    return out
+
+
+def _finite(x: float) -> float | None:
+    return float(x) if np.isfinite(x) else None
+
+
+def _blur(best: Optimum) -> list[float]:
+    """How far an optimum is left open: where the score is as good within one standard error of the gain, at most 1 %."""
+    out = []
+    for t, x in zip(best.tolerances, best.x, strict=True):
+        ends = [abs(e - x) for e in (t.low, t.high) if e is not None]
+        out.append(float(np.mean(ends) * np.sqrt(min(best.gain.error / LOST, 1.0))) if ends else 0.0)
+    return out
+
+
+def arrays(best: Optimum) -> dict[str, tuple]:
+    """Trace of every start and the profiles."""
+    out: dict[str, tuple] = {}
+    free = best.problem.family.free
+    for i, path in enumerate(best.paths):
+        steps = {"step": (np.arange(len(path.x), dtype=float), "1")}
+        out[f"start_{i}/score"] = (path.score, ("step",), "1", steps)
+        for j, p in enumerate(free.parameters):
+            out[f"start_{i}/{p.key}"] = (path.x[:, j], ("step",), p.unit or "1", steps)
+    for p, t in zip(free.parameters, best.tolerances, strict=True):
+        out[f"profile/{p.key}"] = (t.score, ("value",), "1", {"value": (t.x, p.unit or "1")})
+    return out
+
+
+def _sentence(best: Optimum) -> list[str]:
+    of, free = best.problem.objective, best.problem.family.free
+    arm = best.problem.duel.arm.name
+    how = (
+        f"{number(_leaf(gain(best)))} times that of the start"
+        if of.log
+        else f"{number(_leaf(gain(best), of.unit))} more than at the start"
+    )
+    if of.sign < 0 and not of.log:
+        how = how.replace("more than", "less than")
+    lines = [f"“{arm}”: {of.doc or of.name} {number(_leaf(_score(best, best.after), of.unit))} at the optimum, {how}."]
+    sets = "; ".join(
+        f"{p.key} = {p.shown(x)} (from {p.shown(s)})"
+        for p, x, s in zip(free.parameters, best.x, best.start, strict=True)
+    )
+    lines.append(f"Set: {sets}.")
+    d = best.drawn
+    lines.append(
+        f"Drawn exposures: information per photon of the dose ({best.problem.duel.match}) {d.value:.3g} times that "
+        f"of the start, 95 % interval {d.ends()}."
+    )
+    for c, e in zip(best.problem.constraints, best.after[1:], strict=True):
+        lines.append(f"{c.text}: it is {number(_leaf(e, c.figure.unit))}.")
+    for p, t in zip(free.parameters, best.tolerances, strict=True):
+        if t.low is None or t.high is None:
+            side = " and ".join(w for w, e in (("below", t.low), ("above", t.high)) if e is None)
+            lines.append(f"{p.key}: within its bounds it never loses 1 % {side}.")
+    loose = [i for i, path in enumerate(best.paths) if not path.settled]
+    if best.best in loose:
+        lines.append("The best start had not settled when its steps were spent: give it more (design.steps).")
+    return lines
+
+
+def _rows(best: Optimum) -> list[list[str]]:
+    rows = []
+    for i, (p, t) in enumerate(zip(best.problem.family.free.parameters, best.tolerances, strict=True)):
+        ends = ["–" if e is None else p.shown(e) for e in (t.low, t.high)]
+        rows.append([p.key, p.doc, p.shown(best.start[i]), p.shown(best.x[i]), *ends])
+    return rows
+
+
+HEAD = ["parameter", "meaning", "start", "optimum", "1 % lost below", "1 % lost above"]
+
+
+def text(best: Optimum, both: list, second: Figure | None) -> str:
+    """What the command prints."""
+    lines = _sentence(best)
+    wide = [max(len(r[c]) for r in [HEAD, *_rows(best)]) for c in (0, 2, 3, 4, 5)]
+    for row in [HEAD, *_rows(best)]:
+        lines.append("  ".join(row[c].ljust(w) for c, w in zip((0, 2, 3, 4, 5), wide, strict=True)).rstrip())
+    if second is not None:
+        of = best.problem.objective
+        lines.append(f"front: {of.name} against {second.name}")
+        lines += [f"  {of.shown(a)}  {second.shown(b)}" for a, b, _ in both]
+    return "\n".join(lines)
+
+
+# --- pictures ------------------------------------------------------------------------------------------------------
+
+
+def _lost(best: Optimum, score: np.ndarray, top: float) -> np.ndarray:
+    return 100 * (np.expm1(score - top) if best.problem.objective.log else (score - top) / max(abs(top), 1e-300))
+
+
+def profiles(best: Optimum) -> Picture:
+    """Loss of the objective along every parameter alone."""
+    free = best.problem.family.free
+    columns = min(3, len(free.parameters))
+    rows = -(-len(free.parameters) // columns)
+    fig = new(2.9 * rows + 0.4)
+    axes = np.ravel(fig.subplots(rows, columns, squeeze=False))
+    for ax, p, t, x in zip(axes, free.parameters, best.tolerances, best.x, strict=False):
+        top = t.score[len(t.score) // 2]
+        ax.plot(t.x, _lost(best, t.score, top), color=BLUE)
+        ax.axhline(-100 * LOST, color=GREY, lw=1, ls="--")
+        ax.axvline(x, color=BLACK, lw=1)
+        for end in (t.low, t.high):
+            if end is not None:
+                ax.axvline(end, color=ORANGE, lw=1)
+        ax.set_xlabel(p.key)
+        ax.xaxis.set_major_formatter(lambda v, _, p=p: show(v, p.unit, 3))
+        ax.tick_params(axis="x", labelrotation=25)
+        ax.locator_params(axis="x", nbins=5)
+        ax.set_ylabel("change (%)")
+    for ax in axes[len(free.parameters) :]:
+        ax.remove()
+    return fig
+
+
+def way(best: Optimum) -> Picture:
+    """Score of every start by step."""
+    fig = new(3.2)
+    ax = fig.subplots()
+    for i, path in enumerate(best.paths):
+        main = i == best.best
+        ax.plot(
+            path.score,
+            color=BLUE if main else GREY,
+            lw=2 if main else 1,
+            label=f"start {i + 1}{', the best' if main else ''}",
+        )
+    of = best.problem.objective
+    ax.set_xlabel("step")
+    ax.set_ylabel(f"ln {of.name}" if of.log else f"{'-' if of.sign < 0 else ''}{of.name}")
+    ax.legend()
+    return fig
+
+
+def pareto(best: Optimum, both: list, second: Figure) -> Picture:
+    """The front of two figures."""
+    fig = new(3.6)
+    ax = fig.subplots()
+    of = best.problem.objective
+    ax.plot([b for _, b, _ in both], [a for a, _, _ in both], "o-", color=BLUE)
+    ax.set_xlabel(f"{second.name} ({second.unit or '1'})")
+    ax.set_ylabel(f"{of.name} ({of.unit or '1'})")
+    return fig
+
+
+CAPTIONS = {
+    "profiles": (
+        "How far each parameter may move",
+        "Change of the objective along each parameter alone, the others at the optimum (black). Dashed: 1 % lost; orange: "
+        "where.",
+    ),
+    "way": (
+        "The way there",
+        "Score by step, of every start, on the walk of the time; a jump is a walk that was renewed.",
+    ),
+    "front": ("The front", "No set-up within the bounds was found that is better in both."),
+}
+
+
+def write(folder: Path, best: Optimum, both: list, second: Figure | None, config: Mapping) -> list[Path]:
+    """Figures and `report.html` in ``folder``; returns the PNG paths."""
+    printouts = {"profiles": printed(lambda: profiles(best)), "way": printed(lambda: way(best))}
+    if second is not None:
+        printouts["front"] = printed(lambda: pareto(best, both, second))
+    first, *rest = _sentence(best)
+    listed = "".join(f"<li>{escape(line)}</li>" for line in rest)
+    of = best.problem.objective
+    title = f"Design: the best {of.name.replace('_', ' ')} of “{best.problem.duel.arm.name}”"
+    body = [
+        f"<h1>{escape(title)}</h1>",
+        f'<div class="answer"><p>{escape(first)}</p><ul>{listed}</ul></div>',
+        "<h2>Parameters and tolerances</h2>",
+        table(HEAD, [[escape(c) for c in row] for row in _rows(best)], "hwnnnn"),
+        *(picture(name, printouts[name]["png"], CAPTIONS) for name in printouts),
+        "<h2>To run it</h2>",
+        f"<p>The optimum is an experiment of its own: <code>qtwin benchmark --config-dir {escape(str(folder))} "
+        "experiment=optimum</code></p>",
+        "<h2>Limits</h2>",
+        "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in LIMITS) + "</ul>",
+        provenance(folder, config),
+    ]
+    return write_page(folder, document(title, body), printouts)

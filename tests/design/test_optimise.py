@@ -1,0 +1,123 @@
+"""Optimisers on problems with an answer in closed form, and refusals."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qtwin.core.errors import UserError
+from qtwin.core.params import param, positive
+from qtwin.design.free import Free, parameter
+from qtwin.design.optimise import METHODS, conflict, many, optimise
+from qtwin.design.optimum import tolerances
+
+FIELD = param("m", positive, "a waist").metadata
+FREE = Free(tuple(parameter(f"a.{n}", FIELD, 1.0, [0.1, 10.0]) for n in ("x", "y")))
+
+
+class Set(NamedTuple):
+    free: Free = FREE
+
+    def at(self, x):
+        return x
+
+
+class Score(NamedTuple):
+    name: str = "coupling"
+    log: bool = True
+    sign: int = 1
+
+
+class Coupling(eqx.Module):
+    """ln of the overlap of an elliptic Gaussian beam (x, y) with a round one of radius 2, within limits.
+
+    (2 x r/(x^2 + r^2)) (2 y r/(y^2 + r^2)): 1 at x = y = r, by itself.
+    """
+
+    radius: float
+    constraints: tuple = eqx.field(static=True, default=())
+    family: Set = eqx.field(static=True, default=Set())
+    objective: Score = eqx.field(static=True, default=Score())
+
+    def figures(self, x, walk):
+        score = jnp.sum(jnp.log(2 * x * self.radius / (x**2 + self.radius**2)))
+        return score, jnp.stack([c(x) for c in self.constraints]) if self.constraints else jnp.zeros(0)
+
+
+@pytest.fixture(autouse=True)
+def no_walk(monkeypatch):
+    """There is none to wear out; and optax mixes types, which the suite forbids elsewhere."""
+    monkeypatch.setattr("qtwin.design.optimise.worn", lambda *_: False)
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def climb(problem, method, start=(0.3, 6.0), steps=400):
+    return optimise(problem, FREE.free(jnp.asarray(start)), None, None, method, steps, lambda *_: None)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_matched_beams_couple_best(method):
+    path = climb(Coupling(2.0), method)
+    assert path.settled
+    np.testing.assert_allclose(path.x[-1], [2.0, 2.0], rtol=2e-2)
+    assert -5e-5 < path.score[-1] <= 1e-12
+
+
+@pytest.mark.parametrize("method", ["lbfgs", "slsqp"])
+def test_a_limit_is_kept_and_reached(method):
+    """Both radii together at most 3: by symmetry 1.5 each, T = (24/25)^2."""
+
+    def room(x):
+        return (3.0 - x[0] - x[1]) / 3.0
+
+    path = climb(Coupling(2.0, (room,)), method)
+    np.testing.assert_allclose(path.x[-1], [1.5, 1.5], rtol=5e-3)
+    assert path.score[-1] == pytest.approx(2 * np.log(0.96), abs=2e-4)
+    assert path.slacks[0] > -1e-4
+
+
+def test_limits_that_exclude_each_other_are_named():
+    class Named(eqx.Module):
+        text: str = eqx.field(static=True)
+        axis: int = eqx.field(static=True)
+        sign: int = eqx.field(static=True)
+        limit: float = eqx.field(static=True)
+
+        def __call__(self, x):
+            return self.sign * (self.limit - x[self.axis]) / self.limit
+
+    limits = Named("x <= 1", 0, 1, 1.0), Named("x >= 3", 0, -1, 3.0), Named("y <= 9", 1, 1, 9.0)
+    problem = Coupling(2.0, limits)
+    assert conflict(problem, FREE.free(jnp.asarray([1.5, 2.0])), None, 200) == ["x <= 1", "x >= 3"]
+    assert np.any(climb(problem, "lbfgs", steps=50).slacks < -1e-3)
+
+
+def test_an_objective_that_is_no_number_says_where():
+    class Broken(Coupling):
+        def figures(self, x, walk):
+            score, slacks = super().figures(x, walk)
+            return jnp.where(x[0] > 1.0, jnp.nan, score), slacks
+
+    with pytest.raises(UserError, match=r"design\.objective: coupling is nan after a step from .* m, .* m"):
+        climb(Broken(2.0), "adam", steps=100)
+
+
+def test_tolerances_are_those_of_the_closed_form():
+    """2 x r/(x^2 + r^2) = 0.99 at x/r = (1 +- sqrt(1 - 0.99^2))/0.99."""
+    problem = Coupling(2.0)
+    found, hessian = tolerances(problem, FREE.free(jnp.asarray([2.0, 2.0])), None)
+    edge = np.sqrt(1 - 0.99**2)
+    for t in found:
+        assert t.low == pytest.approx(2 * (1 - edge) / 0.99, rel=2e-3)
+        assert t.high == pytest.approx(2 * (1 + edge) / 0.99, rel=2e-3)
+    exact = jax.hessian(lambda z: problem.figures(FREE.constrain(z), None)[0])(FREE.free(jnp.asarray([2.0, 2.0])))
+    np.testing.assert_allclose(hessian, exact, rtol=1e-4, atol=1e-6)
+
+
+def test_many_points_in_one_call():
+    x = jnp.asarray([[2.0, 2.0], [1.0, 2.0]])
+    np.testing.assert_allclose(many(Coupling(2.0), x, None)[0], [0.0, np.log(0.8)], atol=1e-14)
