@@ -19,6 +19,7 @@ from qtwin.tissue import Walk
 
 LOST = 0.01  # of the objective, the part that a tolerance may cost
 PROFILE = np.linspace(-2.5, 2.5, 21)  # in tolerances of the curvature
+FAR = 10.0  # on the real line: there is a bound beyond
 STEP = 1e-3  # on the real line of a parameter, for differences of gradients
 
 
@@ -93,16 +94,23 @@ def tolerances(problem: Problem, z, walk: Walk) -> tuple[list[Tolerance], np.nda
     hessian = (hessian + hessian.T) / 2
     out = []
     for i in range(count):
-        # slope t + curvature t^2/2 = LOST on the real line
+        # slope t + curvature t^2/2 = LOST on the real line; further out until 1 % is lost, or a bound is reached
         bend, tilt = max(-hessian[i, i], 1e-8), abs(float(slope[i]))
-        reach = min(2 * LOST / (tilt + np.sqrt(tilt**2 + 2 * bend * LOST)), 4.0)
-        places = np.asarray(z)[None] + reach * PROFILE[:, None] * np.eye(count)[i]
-        x = np.asarray(jax.vmap(free.constrain)(jnp.asarray(places)))
-        score = np.asarray(many(problem, jnp.asarray(x), walk)[0])
-        lost = score - float(top) - _least(problem, float(top))
+        reach = min(2 * LOST / (tilt + np.sqrt(tilt**2 + 2 * bend * LOST)), 1.0)
         middle = len(PROFILE) // 2
-        low, high = (_crossing(x[half, i], lost[half]) for half in (slice(middle, None, -1), slice(middle, None)))
-        out.append(Tolerance(low, high, x[:, i], score, float(hessian[i, i]), float(slope[i])))
+        ends: list[float | None] = [None, None]
+        while True:
+            places = np.asarray(z)[None] + reach * PROFILE[:, None] * np.eye(count)[i]
+            x = np.asarray(jax.vmap(free.constrain)(jnp.asarray(places)))
+            score = np.asarray(many(problem, jnp.asarray(x), walk)[0])
+            lost = score - float(top) - _least(problem, float(top))
+            halves = slice(middle, None, -1), slice(middle, None)
+            new = [_crossing(x[half, i], lost[half]) for half in halves]
+            ends = [old if old is not None else e for old, e in zip(ends, new, strict=True)]
+            if None not in ends or reach > FAR:
+                break
+            reach *= 4
+        out.append(Tolerance(ends[0], ends[1], x[:, i], score, float(hessian[i, i]), float(slope[i])))
     return out, hessian
 
 

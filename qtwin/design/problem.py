@@ -85,7 +85,7 @@ class Problem(eqx.Module):
         return jnp.mean(scores), slacks
 
     def values(self, x, walk: Walk):
-        """Score and the figure of every constraint, [1 + C]; and without one block of the walk each, [BLOCKS, 1 + C]."""
+        """Score and the figure of every constraint, [1 + C]; and without one block of the walk, [BLOCKS, 1 + C]."""
         there = self.family.at(x)
         blocks = seen(there, walk)
 

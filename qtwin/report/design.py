@@ -19,8 +19,8 @@ from qtwin.report.pieces import figure as picture
 
 LIMITS = (
     "The optimum is the best of the starts, inside the bounds; another may lie where no start came.",
-    "Expected values are those of the arm's law, pooled by the light on the superpixels; their covariances are left out.",
-    "Tolerances move one parameter alone; the Hessian in result.json tells how they act together.",
+    "Expected values are those of the arm's law, pooled over superpixels; their covariances are left out.",
+    "Tolerances move one parameter alone and look at the objective, not at the constraints; the Hessian is in result.json.",
     "Errors are those of the walk (jackknife over its blocks); the drawn check adds the counts' own.",
 )
 
@@ -105,7 +105,7 @@ def _finite(x: float) -> float | None:
 
 
 def _blur(best: Optimum) -> list[float]:
-    """How far an optimum is left open: where the score is as good within one standard error of the gain, at most 1 %."""
+    """How far an optimum is left open: as good within one standard error of the gain, at most 1 %."""
     out = []
     for t, x in zip(best.tolerances, best.x, strict=True):
         ends = [abs(e - x) for e in (t.low, t.high) if e is not None]
@@ -249,8 +249,8 @@ def pareto(best: Optimum, both: list, second: Figure) -> Picture:
 CAPTIONS = {
     "profiles": (
         "How far each parameter may move",
-        "Change of the objective along each parameter alone, the others at the optimum (black). Dashed: 1 % lost; orange: "
-        "where.",
+        "Change of the objective along each parameter alone, the others at the optimum (black). Dashed: 1 % lost; "
+        "orange: where.",
     ),
     "way": (
         "The way there",
