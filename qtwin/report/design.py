@@ -20,7 +20,7 @@ from qtwin.report.pieces import figure as picture
 LIMITS = (
     "The optimum is the best of the starts, inside the bounds; another may lie where no start came.",
     "Expected values are those of the arm's law, pooled over superpixels; their covariances are left out.",
-    "Tolerances move one parameter alone and look at the objective, not at the constraints; the Hessian is in result.json.",
+    "Tolerances move one parameter alone and look at the objective, not at constraints; result.json has the Hessian.",
     "Errors are those of the walk (jackknife over its blocks); the drawn check adds the counts' own.",
 )
 
