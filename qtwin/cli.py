@@ -25,17 +25,23 @@ EXAMPLES = """examples:
   qtwin correlate record.ptu                             rates, delay, g2, CAR, dead times of measured time tags
   qtwin correlate record.ptu channels=[0,2] window=2ns
   qtwin map x=camera.efficiency y=optics.ambient y_range=[0Hz,50kHz]   where the advantage is 1
+  qtwin design design.free=[source.waist,source.crystal_length]   the best set-up at a fixed dose, by gradient
+  qtwin calibrate data=bell.csv model=bell               efficiencies, rates, visibilities from measured counts
   qtwin validate --quick                                 the body of evidence, in two minutes
   qtwin info tissue=cortex                               every parameter, with its reference
+  qtwin collect multirun/benchmark/2026-01-31_12-00-00   the table, arrays and page of a sweep
 """
 COMMANDS = {
     "source": "a source of light: figures of merit, tuning, usable pairs into an aperture or a fibre",
     "benchmark": "compare quantum and classical imaging at the same photon budget",
+    "design": "the parameters that make one arm best at a fixed dose, by gradient: how sure, how far they may move",
     "map": "the expected advantage over any two parameters, and where it is 1",
+    "calibrate": "fit named parameters of a model to measured numbers: values, intervals, what cannot be told",
     "validate": "recompute the published numbers the twin rests on: what passes, fails, is skipped",
     "transport": "carry light through tissue: fractions, curves, their errors and derivatives",
     "correlate": "what a file of time tags says: rates, delay, correlation, CAR, efficiencies, dead times, drift",
     "info": "print every parameter with its value and reference, and the versions",
+    "collect": "one table, one file of arrays and one page of a sweep",
 }
 
 
@@ -107,12 +113,14 @@ def _command(argv: list[str]) -> int:
         parser.print_help()
         return 0
     command = parser.parse_args(argv[:1]).command
-    if command in ("source", "benchmark", "map", "transport", "correlate"):
+    if command in ("source", "benchmark", "design", "map", "calibrate", "transport", "correlate"):
         return _jobs(command, argv[1:])
     if command == "validate":
         return _validate(argv[1:])
     if command == "info":
         return _info(argv[1:])
+    if command == "collect":
+        return _collect(argv[1:])
     raise UserError(f"unknown command {command!r}, accepted are {', '.join(COMMANDS)}")
 
 
@@ -149,6 +157,20 @@ def _validate(argv: list[str]) -> int:
     return validate(not args.quick, args.only, args.out, args.cases, args.data)
 
 
+def _collect(argv: list[str]) -> int:
+    parser = _Parser(prog="qtwin collect", description=COMMANDS["collect"], allow_abbrev=False)
+    parser.add_argument("folder", help="of a sweep: multirun/<command>/<time>")
+    parser.add_argument("--out", metavar="DIR", help="where table.csv, arrays.h5 and report.html go (that folder)")
+    parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+    args = parser.parse_args(argv)
+    from qtwin.sweep import prepare
+
+    prepare()
+    from qtwin.report.collect import collect
+
+    return collect(args.folder, args.out)
+
+
 def _jobs(command: str, argv: list[str]) -> int:
     """A command that Hydra runs, once or for every point of a sweep."""
     parser = _common(f"qtwin {command}", COMMANDS[command])
@@ -165,6 +187,7 @@ def _jobs(command: str, argv: list[str]) -> int:
 
     flags = [f"--{name}" for name in ("multirun", "resolve") if getattr(args, name)]
     flags += [f"--{name}={value}" for name in ("cfg", "package") if (value := getattr(args, name))]
+    overrides = _files(command, args.overrides)
     Failures.forget()
     run = hydra.main(version_base=VERSION_BASE, config_path=str(find_conf()), config_name=command)(
         getattr(sweep, command)
@@ -172,7 +195,7 @@ def _jobs(command: str, argv: list[str]) -> int:
     try:
         with (
             overlay(*_overlays(args.config_dir)),
-            _hydra_reads(["qtwin", *flags, "--", *_files(command, args.overrides)]),
+            _hydra_reads(["qtwin", *flags, "--", *overrides, *sweep.arguments(overrides)]),
         ):
             run()
         lines = Failures.report()

@@ -30,6 +30,7 @@ from qtwin.io.results import config_hash, files, versions, write_arrays, write_r
 from qtwin.io.tracking import open_tracker
 from qtwin.job import ELEMENTS, flat
 from qtwin.map_job import Points, duel, number
+from qtwin.optics.far_field import STEEPEST
 from qtwin.report import design as report
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ def section(config: Mapping) -> dict[str, Any]:
     for key, choices in (("method", METHODS), ("robust", ROBUST)):
         if node[key] not in choices:
             raise UserError(f"design.{key}: got {node[key]!r}, accepted is one of {', '.join(choices)}")
+    node |= {key: node[key] or {} for key in ("bounds", "tolerances")}
     for key in ("bounds", "tolerances"):
         if not isinstance(node[key], dict):
             raise UserError(f"design.{key}: got {node[key]!r}, accepted is a mapping of parameters")
@@ -121,7 +123,10 @@ def problem_of(cfg: DictConfig | dict, settings: Settings, anew: Callable) -> tu
     dose = None if "budget.photons" in asked["free"] else float(view.entry(view.ours().ledger))
     held, view = Duel(arm, opponent, settings.match, dose), view._replace(dose=dose)
     objective = figure("design.objective", asked["objective"], view)
-    limits = tuple(constraint("design.constraints", text, view) for text in asked["constraints"])
+    texts = list(asked["constraints"])
+    if {"source.waist", "optics.focal_length"} & set(asked["free"]):
+        texts.append(f"angle <= {STEEPEST * (1 - 3 * FEASIBLE)} rad")  # beyond, the twin refuses
+    limits = tuple(constraint("design.constraints", text, view) for text in texts)
     return Problem(own, held, objective, limits, shaken, scatter, asked["robust"] == "worst"), points, (walk, view)
 
 
@@ -215,7 +220,9 @@ def optimised(problem: Problem, points: Points, x) -> str:
     """YAML of an experiment that runs as it is: the configuration's own choices and numbers, with the optimum's."""
     values = {p.key: float(v) for p, v in zip(problem.family.free.parameters, x, strict=True)}
     config = plain(points.changed(values))
-    kept = {name: config[name] for name in (*ELEMENTS, "estimator", "wavelength", "budget", "walk", "seed", "memory_limit")}
+    kept = {
+        name: config[name] for name in (*ELEMENTS, "estimator", "wavelength", "budget", "walk", "seed", "memory_limit")
+    }
     chosen: Mapping = plain(HydraConfig.get().runtime.choices) if HydraConfig.initialized() else {}
     groups = {f"override /{g}": c for g, c in chosen.items() if g.split("@")[-1] in (*ELEMENTS, "estimator")}
     head = "# @package _global_\n# qtwin benchmark --config-dir FOLDER_OF_THE_DESIGN experiment=optimum\n"

@@ -60,7 +60,7 @@ def finished(cfg: DictConfig, folder: Path) -> float | None:
     if not (folder / RESULT).exists() or not (folder / "report.html").exists():
         return None
     result = read_result(folder)
-    same = (result["config_hash"], result["versions"]) == (config_hash(plain(cfg)), versions())
+    same = (result.get("config_hash"), result.get("versions")) == (config_hash(plain(cfg)), versions())
     return result["swept"] if same else None
 
 

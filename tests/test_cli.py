@@ -97,7 +97,7 @@ def test_a_run_leaves_its_results(cli):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["foo"], ["'foo'", "benchmark, map, validate, transport, correlate, info"]),
+        (["foo"], ["'foo'", *("source benchmark design map validate transport correlate info collect".split())]),
         (["benchmark", "--nonsense"], ["--nonsense"]),
         (["benchmark", "tissue=foo"], ["'tissue/foo'", "available: breast,", "skin"]),
         (["benchmark", "tisue=skin"], ["'tisue'", "tissue"]),

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import qtwin
 
-ORDER = """core modes source optics scene tissue detector correlation estimator metrics twin benchmark design
-validate report job map_job design_job transport_job source_job correlate_job sweep info cli""".split()
+ORDER = """core modes source optics scene tissue detector correlation estimator metrics twin benchmark design calibrate
+validate report job map_job design_job calibrate_job transport_job source_job correlate_job sweep info cli""".split()
 ROOT = Path(qtwin.__file__).parent
 
 

@@ -24,7 +24,7 @@ from qtwin.core.units import parse, show
 from qtwin.estimator.protocol import AbstractLaw, Arm, Ledger
 from qtwin.tissue.light_path import Images
 
-UNITS = {"pump": "J", "time": "s"}
+UNITS = {"pump": "J", "time": "s", "angle": "rad"}
 FIGURES = {
     "information": "information about the transmission per photon of the dose",
     "snr": "mean transmission over its noise, one exposure",
@@ -36,6 +36,7 @@ FIGURES = {
     "pump": "energy of the pump per exposure",
     "time": "time of an exposure",
     "load": "brightest superpixel over what the detector holds",
+    "angle": "spread of the angles at which light meets the sample",
 }
 RATIOS = ("information", "snr", "detectability", "advantage", "car")  # positive: their logarithm is maximised
 
@@ -120,6 +121,7 @@ MADE: dict[str, Callable] = {
     "pump": lambda view, law: law.ledger.pump,
     "time": lambda view, law: law.ledger.time,
     "load": lambda view, law: law.load(),
+    "angle": lambda view, law: view.working.twin.optics.angle(view.working.twin.source),
 }
 
 

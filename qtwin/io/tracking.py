@@ -9,6 +9,9 @@ from pathlib import Path
 from time import time
 from typing import Any, Protocol
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
 from qtwin.core.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -116,6 +119,17 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
+def _names(folder: Path) -> dict[str, str]:
+    """What wandb files a run under: its command, and the folder of the sweep that it is a point of."""
+    if not HydraConfig.initialized():
+        return {}
+    state = HydraConfig.get()
+    if state.mode != RunMode.MULTIRUN:
+        return {"job_type": state.job.name}
+    group = Path(state.sweep.dir).name
+    return {"job_type": state.job.name, "group": group, "name": f"{group}/{folder.name}"}
+
+
 def _wandb(folder: Path, config: Mapping, mode: str, project: str) -> Tracker:
     try:
         wandb = import_module("wandb")
@@ -124,7 +138,8 @@ def _wandb(folder: Path, config: Mapping, mode: str, project: str) -> Tracker:
         if mode == "online" and not wandb.login(prompt=False):  # a prompt would stop the run
             raise RuntimeError("no login; run `wandb login` first, or use logger.mode=offline")
         settings = wandb.Settings(init_timeout=TIMEOUT, login_timeout=TIMEOUT, silent=True, console="off")
-        run = wandb.init(project=project, mode=mode, dir=str(folder), config=dict(config), settings=settings)
+        names = _names(folder)
+        run = wandb.init(project=project, mode=mode, dir=str(folder), config=dict(config), settings=settings, **names)
     except Exception as error:  # not installed, hidden, no service, no network: all the same to the run
         log.warning("wandb: %s; going on without a logger", _line(error))
         return NoTracker()

@@ -44,6 +44,9 @@ class Geometry(NamedTuple):
         return c, jnp.sqrt(v * (1 - self.signal_share * sharp) + d * (1 - c) * (1 - sharp))
 
 
+STEEPEST = 0.05  # rad, std on the sample: normal incidence is assumed behind the lens
+
+
 class FarField(Element):
     """x = f l k/(2 pi): a lens of focal length f turns transverse momentum into position (Goodman, ch. 5).
 
@@ -86,10 +89,14 @@ class FarField(Element):
 
     def check_with(self, source: SPDC):
         """Refuse beams that meet the sample far from normal incidence."""
-        angle = source.waist / (2 * self.focal_length)
-        if is_concrete(angle) and angle > 0.05:
+        angle = self.angle(source)
+        if is_concrete(angle) and angle > STEEPEST:
             met = f"angles of std {float(angle):.3g} rad on the sample (waist / 2f)"
-            raise FieldError("focal_length", f"gives {met}, accepted is up to 0.05 rad")
+            raise FieldError("focal_length", f"gives {met}, accepted is up to {STEEPEST} rad")
+
+    def angle(self, source: SPDC):
+        """std of the angles at which light meets the sample, w/(2 f), rad."""
+        return source.waist / (2 * self.focal_length)
 
     def scale(self, source: SPDC):
         """m of position per rad/m of the signal's transverse wave vector."""

@@ -1,4 +1,4 @@
-"""Who carries the photons: threads of this processor, or every device of jax. One law, the same photons."""
+"""Who carries the photons: threads of this processor, or every device of jax, on one host or several. One law."""
 
 import os
 from functools import partial
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from qtwin.core import hosts
 from qtwin.core.errors import UserError
 from qtwin.scene.grid import Grid
 from qtwin.tissue import paths
@@ -17,8 +18,10 @@ CHUNK = 131072  # photons in flight on one device in one call: one shape, compil
 
 
 def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processors that this process may use: those of the system, or NPROC of them, which jax obeys as well."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = os.environ.get("NPROC", "")
+    return min(there, int(asked)) if asked.isdigit() and int(asked) else there
 
 
 def carry(
@@ -45,25 +48,37 @@ def carry(
     alone, not on who carries it or in which company (up to rounding). ``out`` is a table to write into (fresh memory
     costs a processor more than the walk of a thin slab). ``rays`` [n, 8] start the photons elsewhere (processors only):
     x, y, z, direction, weight, layer; x and y then are part of the first layer's displacement, the weight of ``boost``.
+    Where a run has several hosts each carries a share, and all of them get the whole table.
     """
     photons = np.asarray(photons, np.uint32)
-    given = (medium, words, photons, start, grid, skip, roulette)
     shape = (len(photons), paths.pack_size(medium.mu_s.shape[0], kept, point))
     table = np.empty(shape, np.float32) if out is None else out
-    if jax.default_backend() == "cpu":
-        from qtwin.tissue import swarm  # here: numba is needed only where a processor carries
-
-        swarm.carry(*given, table, rays, object_layer=object_layer, kept=kept, point=point, threads=cores())
-    elif rays is not None:
-        raise UserError(f"light: accepted on {jax.default_backend()} is a pencil beam")
-    else:
-        on_devices(*given, table, object_layer=object_layer, kept=kept, point=point)
+    options = {"object_layer": object_layer, "kept": kept, "point": point}
+    if not hosts.connected():
+        _here(medium, words, photons, start, grid, skip, roulette, table, rays, **options)
+        return table
+    own = hosts.share(len(photons))
+    begin, aimed = (None if a is None else a[own] for a in (start, rays))
+    _here(medium, words, photons[own], begin, grid, skip, roulette, table[own], aimed, **options)
+    hosts.gather(table)
     return table
 
 
+def _here(medium, words, photons, start, grid, skip, roulette, table, rays, **options):
+    given = (medium, words, photons, start, grid, skip, roulette)
+    if jax.default_backend() == "cpu":
+        from qtwin.tissue import swarm  # here: numba is needed only where a processor carries
+
+        swarm.carry(*given, table, rays, **options, threads=cores())
+    elif rays is not None:
+        raise UserError(f"light: accepted on {jax.default_backend()} is a pencil beam")
+    else:
+        on_devices(*given, table, **options)
+
+
 def on_devices(medium, words, photons, start, grid, skip, roulette, table, *, object_layer, kept, point=False):
-    """`paths.carry` on all devices of jax at once, each with an equal share of the photons."""
-    devices = jax.devices()
+    """`paths.carry` on all devices of this host at once, each with an equal share of the photons."""
+    devices = jax.local_devices()
     mesh = Mesh(np.array(devices), ("photons",))
     split, whole = NamedSharding(mesh, PartitionSpec("photons")), NamedSharding(mesh, PartitionSpec())
     size = len(devices) * min(CHUNK, 1 << max(-(-len(photons) // len(devices)) - 1, 0).bit_length())

@@ -402,7 +402,7 @@ def tally(
     medium,
     words,
     photons: int,
-    blocks: int,
+    blocks: int | range,
     bins,
     numerical_aperture: float,
     *,
@@ -411,7 +411,7 @@ def tally(
     threads,
     rays=None,
 ):
-    """Walk ``blocks`` blocks of ``photons``: `Sums` and `Moments` of each, stacked along the first axis.
+    """Walk ``blocks`` (how many, or a range) of ``photons`` each: `Sums` and `Moments`, stacked along the first axis.
 
     Without ``points`` there is no curve over depth, and without them or ``derivatives`` no moments. ``rays``: from
     photon numbers [n] to their starts, float32 [n, 8]; straight light then is counted like all other.
@@ -452,4 +452,4 @@ def _blocks(medium, words, photons, blocks, keep, use, make, threads, rays=None)
         return found
 
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(block, range(blocks)))
+        return list(pool.map(block, blocks if isinstance(blocks, range) else range(blocks)))

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.polynomial import chebyshev
 
+from qtwin.core import hosts
 from qtwin.core.errors import UserError
 from qtwin.core.random import stream, words
 from qtwin.tissue.carry import carry, cores
@@ -179,9 +180,15 @@ def _counted(slab: Slab, photons: int, key, memory_limit: float, bins: Bins, ape
     from qtwin.tissue import swarm  # here: numba is needed only where a processor carries
 
     per_block = fits(slab, photons, bins, memory_limit, not isinstance(light, Pencil))
-    given = (_medium(slab, laws), words(key), per_block, BLOCKS)
+    own = hosts.share(BLOCKS)  # each of several hosts walks some of the blocks, and gets them all
+    if own.stop == own.start:
+        raise UserError(f"hosts.count: got more than the {BLOCKS} blocks of a walk; accepted is at most so many")
+    given = (_medium(slab, laws), words(key), per_block, range(own.start, own.stop))
     rays = None if isinstance(light, Pencil) else _rays(slab, light, key)
-    return swarm.tally(*given, bins, aperture, **kept, threads=cores(), rays=rays), BLOCKS * per_block
+    found = swarm.tally(*given, bins, aperture, **kept, threads=cores(), rays=rays)
+    if hosts.connected():
+        found = jax.tree.map(lambda part: hosts.gathered(part, BLOCKS), found)
+    return found, BLOCKS * per_block
 
 
 def transport(
