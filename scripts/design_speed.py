@@ -87,7 +87,7 @@ def search(budget):
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     made, walk, anew = problem(
         *("estimator=ghost", "optics.pixels=16", "optics.pitch=200um", f"design.free={TEN}"),
-        *(f"design.bounds={BOUNDS}", "optics.idler_x=120um", "optics.idler_y=-90um", "optics.defocus=3mm"),
+        *(f"design.bounds={BOUNDS}", "+optics.idler_x=120um", "+optics.idler_y=-90um", "+optics.defocus=3mm"),
     )
     free = made.family.free
     z = free.free(made.family.origin)

@@ -70,7 +70,10 @@ def parameter(key: str, field: Mapping, start: float, bounds: Sequence | None = 
     if bounds is not None:
         if not isinstance(bounds, (list, tuple)) or len(bounds) != 2:
             raise UserError(f"{key}: got bounds {bounds!r}, accepted is [low, high]")
-        low, high = (parse(b, unit) for b in bounds)
+        try:
+            low, high = (parse(b, unit) for b in bounds)
+        except UserError as error:
+            raise UserError(f"{key}: {error}") from error
         for end in (low, high):
             if not (isfinite(end) and support.low <= end <= support.high):
                 raise UserError(f"{key}: got a bound of {show(end, unit)}, accepted is a value {support.words}")

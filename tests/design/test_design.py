@@ -1,0 +1,181 @@
+"""The design of the real twin: refusals, gradients, optima against scans, and the whole command."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qtwin import design_job
+from qtwin.benchmark.settings import Settings
+from qtwin.core.config import compose, plain
+from qtwin.core.errors import UserError
+from qtwin.design.figures import constraint, figure
+from qtwin.design.optimise import figures, gradient, many, optimise
+from qtwin.design_job import problem_of, starts
+
+SMALL = ["optics.pixels=8", "optics.pitch=400um", "logger=none", "walk.photons=8192", "budget.match=incident"]
+
+
+def made(*overrides):
+    cfg = compose([*SMALL, *overrides], name="design")
+    settings = Settings.from_config({"regularise": False, **plain(cfg)})
+
+    def walked(working, name="walk"):
+        return working.twin.walk(key=jax.random.key(0), photons=settings.walk_photons)
+
+    problem, _, (walk, view) = problem_of(cfg, settings, walked)
+    return problem, walk, view
+
+
+@pytest.fixture(autouse=True)
+def standard_types():
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes types
+        yield
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["design.free=[tissue.colour]"], "design.free: got 'tissue.colour', no parameter that can be traced"),
+        (["design.free=[optics.pixels]"], "design.free: got 'optics.pixels', no parameter that can be traced"),
+        (["design.free=[source.waist,source.waist]"], "design.free: got .* accepted is a list of different parameters"),
+        (
+            ["design.free=[optics.numerical_aperture]"],
+            "optics.numerical_aperture: it moves .* by which there is no derivative",
+        ),
+        (["design.free=[tissue.n]"], "tissue.n: it moves .* by which there is no derivative"),
+        (
+            ["design.bounds={source.waist: [3mm, 4mm]}"],
+            "design.free: source.waist: starts at 2 mm, accepted is a start inside",
+        ),
+        (["design.bounds={source.waist: [1s, 4mm]}"], "source.waist: got '1s', expected a length"),
+        (
+            ["design.bounds={optics.pitch: [1mm, 4mm]}"],
+            "design.bounds: optics.pitch is not free, accepted are source.waist",
+        ),
+        (["design.method=newton"], "design.method: got 'newton', accepted is one of lbfgs, adam, slsqp"),
+        (["design.tolerances={camera.efficiency: 3mm}"], "camera.efficiency.*'3mm', expected a plain number"),
+    ],
+    ids=lambda v: v[0] if isinstance(v, list) else None,
+)
+def test_refusals_before_any_work(overrides, words):
+    with pytest.raises(UserError, match=words):
+        problem_of(
+            compose([*SMALL, *overrides], name="design"),
+            Settings.from_config({"regularise": False, **plain(compose(SMALL, name="design"))}),
+            lambda *_: pytest.fail("a walk was made"),
+        )
+
+
+@pytest.mark.slow
+def test_gradients_of_every_figure_are_those_of_differences():
+    """By source, optics, detector, gate and tissue; depth follows thickness as the configuration says."""
+    keys = "[source.waist,optics.focal_length,detector.efficiency,correlation.window,tissue.thickness,tissue.mu_s]"
+    for objective in ("information", "advantage", "detectability", "snr", "ghost.car"):
+        problem, walk, _ = made("estimator=ghost", f"design.free={keys}", f"design.objective={objective}")
+        z = problem.family.free.free(problem.family.origin)
+        slope = np.asarray(gradient(problem, z, walk)[1])
+        for i in range(len(z)):
+            step = 1e-4 * jnp.eye(len(z))[i]
+            up, down = (figures(problem, problem.family.free.constrain(z + s), walk)[0] for s in (step, -step))
+            assert slope[i] == pytest.approx(float(up - down) / 2e-4, rel=2e-3, abs=1e-6), (objective, i)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("protocol", "objective", "key", "bounds"),
+    [
+        ("ghost", "information", "source.pump_power", "[0.1mW, 30mW]"),
+        ("ghost", "ghost.car", "correlation.window", "[0.1ns, 20ns]"),
+        ("twin_beams", "information", "optics.idler_x", "[-300um, 500um]"),
+    ],
+)
+def test_optimum_is_that_of_an_exhaustive_scan(protocol, objective, key, bounds):
+    """Within 0.5 % of the objective; the partner's displacement has its best at 0, by symmetry."""
+    extra = ["+optics.idler_x=150um"] if key == "optics.idler_x" else []
+    problem, walk, _ = made(
+        f"estimator={protocol}",
+        f"design.objective={objective}",
+        f"design.free=[{key}]",
+        f"design.bounds={{{key}: {bounds}}}",
+        *extra,
+    )
+    (p,) = problem.family.free.parameters
+    path = optimise(problem, starts(problem, 1, walk, 0)[0], walk, None, "lbfgs", 60, lambda *_: None)
+    grid = np.linspace(p.low, p.high, 203)[1:-1] if not p.ratio else np.geomspace(p.low, p.high, 203)[1:-1]
+    scan = np.asarray(many(problem, jnp.asarray(grid[:, None]), walk)[0])
+    assert path.score[-1] > scan.max() + np.log(0.995)
+    assert path.score[-1] < scan.max() + 0.005
+    if key == "optics.idler_x":
+        assert abs(path.x[-1, 0]) < 2e-5
+
+
+@pytest.mark.slow
+def test_figures_and_constraints_that_are_refused():
+    _, _, view = made("estimator=ghost", "design.free=[source.pump_power]")
+    for text, words in (
+        (
+            "ghost.colour",
+            "design.objective: got 'ghost.colour', accepted are information, snr, .*ghost.car.*file.py:function",
+        ),
+        ("absent.py:f", "there is no file 'absent.py'"),
+    ):
+        with pytest.raises(UserError, match=words):
+            figure("design.objective", text, view)
+    for text, words in (
+        ("pump < 5 mJ", "got 'pump < 5 mJ', accepted is a figure, <= or >=, and a value"),
+        ("pump <= 5 mm", "'pump <= 5 mm': got '5 mm', expected a quantity in units of J"),
+    ):
+        with pytest.raises(UserError, match=words):
+            constraint("design.constraints", text, view)
+
+
+@pytest.mark.slow
+def test_the_whole_command_and_the_experiment_it_writes(tmp_path):
+    own = tmp_path / "mine.py"
+    own.write_text("import jax.numpy as jnp\n\n\ndef worth(view):\n    return jnp.mean(view.ours().mean())\n")
+    cfg = compose(
+        [
+            *SMALL,
+            "estimator=ghost",
+            "design.free=[source.pump_power]",
+            "design.starts=2",
+            "budget.exposures=5",
+            "design.constraints=['time <= 20 s','" + str(own) + ":worth >= 0.5']",
+            "design.second=-time",
+            "design.front=3",
+        ],
+        name="design",
+    )
+    assert design_job.run(cfg, tmp_path) >= 0.999
+    result = json.loads((tmp_path / "result.json").read_text())["figures"]
+    assert result["gain"]["stderr"] >= 0 and len(result["front"]) == 3
+    one, two = result["front"][0], result["front"][-1]
+    assert one["information"] >= two["information"] and one["time"] >= two["time"]
+    best = result["parameters"]["source.pump_power"]
+    assert (
+        best["loses_1_percent_below"]["value"] is None
+        or best["loses_1_percent_below"]["value"] < best["optimum"]["value"]
+    )
+    again = compose(["experiment=optimum"], config_dir=tmp_path)
+    assert again.source.pump_power == pytest.approx(best["optimum"]["value"])
+    with pytest.raises(
+        UserError, match=r"no set-up within the bounds satisfies 'time <= 1e-06 s' and|'time <= 1e-06 s'"
+    ):
+        design_job.run(
+            compose(
+                [
+                    *SMALL,
+                    "estimator=ghost",
+                    "design.free=[source.pump_power]",
+                    "design.starts=1",
+                    "design.steps=20",
+                    "design.constraints=['time <= 1e-6 s']",
+                    "budget.exposures=5",
+                ],
+                name="design",
+            ),
+            tmp_path,
+        )
