@@ -24,7 +24,7 @@ from qtwin.design.family import Family, family
 from qtwin.design.figures import Constraint, constraint, figure
 from qtwin.design.free import Parameter, parameter
 from qtwin.design.optimise import FEASIBLE, METHODS, conflict, many, optimise
-from qtwin.design.optimum import Optimum, drawn, fresh, tolerances
+from qtwin.design.optimum import Optimum, drawn, fresh, robust, tolerances
 from qtwin.design.problem import Duel, Problem, began, deviations, look
 from qtwin.io.results import config_hash, files, versions, write_arrays, write_result, write_whole
 from qtwin.io.tracking import open_tracker
@@ -187,9 +187,10 @@ def found(problem: Problem, settings: Settings, asked: Mapping, walk, anew: Call
     after, before, gain = fresh(problem, x, start, anew)
     key = stream(jax.random.key(settings.seed), "design")
     seen = drawn(problem, x, start, settings.exposures, gain, anew, key=key)
+    over = robust(problem, x, start, anew)
     progress("profiles and tolerances")
     around, hessian = tolerances(problem, problem.family.free.free(jnp.asarray(x)), anew(x, "fresh"))
-    return Optimum(problem, start, x, ways, best, after, before, gain, seen, around, hessian)
+    return Optimum(problem, start, x, ways, best, after, before, gain, over, seen, around, hessian)
 
 
 def front(problem: Problem, second, count: int, best: Optimum, walk, anew, asked, progress) -> list[tuple]:

@@ -46,6 +46,7 @@ class Optimum:
     after: list[Estimate]  # on a fresh walk: the objective or its logarithm, then every constrained figure
     before: list[Estimate]  # the same at the start
     gain: Estimate  # of the score, walked with the same random numbers
+    robust: Estimate | None  # gain of the score over the tolerances
     drawn: Interval  # information per photon of the dose over that of the start, from drawn exposures
     tolerances: list[Tolerance]
     hessian: np.ndarray  # [D, D] of the score by the real line
@@ -68,6 +69,19 @@ def fresh(problem: Problem, x, start, anew: Callable) -> tuple[list[Estimate], l
     told = [[Estimate(float(v), float(e)) for v, e in zip(a, jackknife(b), strict=True)] for a, b in found]
     gain = Estimate(float(after[0] - before[0]), float(jackknife(one[:, 0] - two[:, 0])))
     return told[0], told[1], gain
+
+
+@eqx.filter_jit
+def _over_tolerances(problem: Problem, x, walk: Walk):
+    return problem.over_tolerances(x, walk)
+
+
+def robust(problem: Problem, x, start, anew: Callable) -> Estimate | None:
+    """Gain of the score over the tolerances on a fresh walk; None where there are none."""
+    if problem.shaken is None:
+        return None
+    (after, one), (before, two) = (_over_tolerances(problem, jnp.asarray(a), anew(a, "fresh")) for a in (x, start))
+    return Estimate(float(after - before), float(jackknife(one - two)))
 
 
 def drawn(problem: Problem, x, start, exposures: int, gain: Estimate, anew: Callable, *, key) -> Interval:

@@ -86,7 +86,17 @@ class Problem(eqx.Module):
 
     def values(self, x, walk: Walk):
         """Score and the figure of every constraint, [1 + C]; and without one block of the walk, [BLOCKS, 1 + C]."""
-        there = self.family.at(x)
+        return self._values(self.family.at(x), walk)
+
+    def over_tolerances(self, x, walk: Walk):
+        """Score over the deviations, mean or worst, [], and without one block of the walk each, [BLOCKS]."""
+        assert self.shaken is not None and self.scatter is not None
+        there, moved = self.family.at(x), self.shaken.moved
+        whole, left = jax.lax.map(lambda step: self._values(moved(there, step), walk), self.scatter)
+        pick = jnp.min if self.worst else jnp.mean
+        return pick(whole[:, 0]), pick(left[:, :, 0], axis=0)
+
+    def _values(self, there: Working, walk: Walk):
         blocks = seen(there, walk)
 
         def without(a):

@@ -53,6 +53,11 @@ def figures(best: Optimum, both: list, second: Figure | None) -> dict[str, Any]:
             "start": _leaf(_score(best, best.before), of.unit),
         },
         "gain": _leaf(gain(best), "" if of.log else of.unit),
+        **(
+            {}
+            if best.robust is None
+            else {"gain_over_tolerances": _leaf(_value(best.robust, of.log), "" if of.log else of.unit)}
+        ),
         "information_drawn_over_start": {
             **{"value": best.drawn.value, "stderr": best.drawn.stderr, "unit": ""},
             **{"low": best.drawn.low, "high": best.drawn.high},
@@ -143,6 +148,10 @@ def _sentence(best: Optimum) -> list[str]:
         for p, x, s in zip(free.parameters, best.x, best.start, strict=True)
     )
     lines.append(f"Set: {sets}.")
+    if best.robust is not None and best.problem.scatter is not None:
+        over = f"{'the worst of' if best.problem.worst else 'the mean over'} {len(best.problem.scatter)} deviations"
+        how = "times that of the start" if of.log else "more than at the start"
+        lines.append(f"Over the tolerances, {over}: {number(_leaf(_value(best.robust, of.log)))} {how}.")
     d = best.drawn
     lines.append(
         f"Drawn exposures: information per photon of the dose ({best.problem.duel.match}) {d.value:.3g} times that "

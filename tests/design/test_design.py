@@ -73,7 +73,7 @@ def test_refusals_before_any_work(overrides, words):
 def test_gradients_of_every_figure_are_those_of_differences():
     """By source, optics, detector, gate and tissue; depth follows thickness as the configuration says."""
     keys = "[source.waist,optics.focal_length,detector.efficiency,correlation.window,tissue.thickness,tissue.mu_s]"
-    for objective in ("information", "advantage", "detectability", "snr", "ghost.car"):
+    for objective in ("information", "advantage", "ghost.car"):
         problem, walk, _ = made("estimator=ghost", f"design.free={keys}", f"design.objective={objective}")
         z = problem.family.free.free(problem.family.origin)
         slope = np.asarray(gradient(problem, z, walk)[1])
