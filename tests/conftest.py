@@ -1,13 +1,17 @@
 """The whole suite runs in float64 with strict promotion of types and ranks."""
 
 import os
+import sys
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # one test process per core; before numpy is imported
 
 import jax
 import pytest
+from absl import logging as absl_logging
 
+# optax brings a log handler that closes the stderr it was born with when Hydra sets up logging: pytest's own
+absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
