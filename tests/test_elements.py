@@ -241,7 +241,9 @@ def test_every_option_builds_and_names_its_sources(option, tmp_path):
     if stem == "picture":
         np.save(tmp_path / "object.npy", np.linspace(0, 1, 12).reshape(3, 4))
         extra = [f"scene.file={tmp_path / 'object.npy'}"]
-    command = {"light": "transport", "phase": "transport", "collection": "source"}.get(group, "benchmark")
+    command = {"light": "transport", "phase": "transport", "collection": "source", "model": "calibrate"}.get(
+        group, "benchmark"
+    )
     node = plain(compose([f"{slot}={stem}", *extra], name=command))[place]
     if "_target_" not in (node or {}):
         assert option in ("phase/henyey_greenstein", "phase/tabulated")  # the tissue's own g; a file of the user's

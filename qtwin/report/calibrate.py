@@ -1,0 +1,304 @@
+"""The report of a calibration: figures, arrays, pictures and one page."""
+
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from qtwin.calibrate.calibration import Calibration
+from qtwin.calibrate.identify import LOOSE, Interval
+from qtwin.calibrate.likelihood import LAWS
+from qtwin.core.params import describe
+from qtwin.core.units import show
+from qtwin.io.results import Array
+from qtwin.report.figures import BLACK, BLUE, GREY, ORANGE, new, printed
+from qtwin.report.pieces import document, number, provenance, table, write_page
+from qtwin.report.pieces import figure as picture
+from qtwin.report.plain import plain
+
+POORLY = 0.01  # p-value below which the model does not explain the data
+RHAT, DRAWS = 1.02, 200  # beyond, or with fewer effective draws, the posterior is not to be trusted
+CAPTIONS = {
+    "residuals": (
+        "The fit and what it leaves",
+        "Above: measured numbers (points; hollow where held back), the mean of the fitted model (lines). Below: what "
+        "is left, in standard deviations that the law of the numbers allows; ± 2 is shaded.",
+    ),
+    "parameters": (
+        "Parameters and their intervals",
+        "In units of the Fisher standard error about the most probable value: Fisher, profile and posterior intervals, "
+        "and the prior's where there is one.",
+    ),
+    "identifiability": (
+        "What the data tell apart",
+        "Combinations of parameters: how much less surely they are known than their parts would be if the others were "
+        "known (eigenvectors of the scaled information of the data; priors left out). Above the dashed line a "
+        "combination is not told apart.",
+    ),
+}
+
+
+def _leaf(value, stderr, unit: str, why: str = "") -> dict[str, Any]:
+    ok = stderr is not None and np.isfinite(stderr)
+    leaf = {"value": float(value), "stderr": float(stderr) if ok else None, "unit": unit}
+    return leaf | ({"reason": why} if why and not ok else {})
+
+
+def _ends(interval: Interval, i: int) -> dict[str, float]:
+    return {"low": float(interval.low[i]), "high": float(interval.high[i])}
+
+
+def figures(found: Calibration) -> dict[str, Any]:
+    """Every figure as value, stderr and unit, for `result.json`."""
+    f, out = found.expected_error, {}
+    for i, p in enumerate(found.problem.free.parameters):
+        at = bool(found.edge[i])
+        why = "at an end of its range: the profile tells" if at else ""
+        leaf = _leaf(found.x[i], None if at else f.stderr[i], p.unit, why)
+        leaf |= {"prior": found.problem.priors[i].shown(p.unit)}
+        leaf |= {} if at else {"fisher": _ends(f, i)}
+        if np.isfinite(found.observed_error[i]):
+            leaf |= {"stderr_observed": float(found.observed_error[i])}
+        if found.walk_error[i] > 0:
+            leaf |= {"stderr_of_the_walk": float(found.walk_error[i])}
+        if found.profile is not None:
+            leaf |= {"profile": _ends(found.profile, i)}
+        if found.draws is not None and found.posterior is not None:
+            x = found.draws[:, i]
+            low, high = np.quantile(x, (0.5 - found.settings.level / 2, 0.5 + found.settings.level / 2))
+            told = {"rhat": float(found.posterior.rhat[i]), "effective_draws": float(found.posterior.effective[i])}
+            leaf |= {"posterior": _leaf(x.mean(), x.std(), p.unit) | {"low": float(low), "high": float(high)} | told}
+        out[p.key.replace(".", "_")] = leaf
+    g, count = found.goodness, float(np.sum(np.asarray(found.problem.used)))
+    good = {
+        "deviance": _leaf(g.deviance, np.sqrt(2 * max(g.freedom, 0.0)), ""),
+        "degrees_of_freedom": _leaf(g.freedom, 0.0, ""),
+        "p_value": _leaf(g.p_value, g.p_stderr, ""),
+        "numbers_fitted": _leaf(count, 0.0, ""),
+    }
+    if found.held is not None:
+        good["held_back_chi2"] = _leaf(found.held.chi2, np.sqrt(2 * len(found.held.mean)), "")
+        good["held_back_numbers"] = _leaf(len(found.held.mean), 0.0, "")
+        good["held_back_p_value"] = _leaf(found.held.p_value, 0.0, "")
+    derived = {name: _leaf(*leaf) for name, leaf in found.derived.items()}
+    return {"parameters": out, "goodness": good} | ({"derived": derived} if derived else {})
+
+
+def arrays(found: Calibration) -> dict[str, Array]:
+    """Numbers, means, standard deviations and the posterior's draws."""
+    e, unit = found.problem.expect(found.fit.z), found.problem.model.unit
+    out: dict[str, Array] = {
+        "measured": (found.data.values, ("number",), unit, {}),
+        "mean": (np.asarray(e.mean), ("number",), unit, {}),
+        "std": (np.sqrt(np.asarray(e.variance)), ("number",), unit, {}),
+        "fitted": (np.asarray(found.problem.used), ("number",), "1", {}),
+    }
+    for i, p in enumerate(found.problem.free.parameters):
+        if found.draws is not None:
+            out[f"posterior/{p.key}"] = (found.draws[:, i], ("draw",), p.unit or "1", {})
+    if found.held is not None:
+        out["predicted"] = (found.held.mean, ("held_back",), unit, {})
+        out["predicted_std"] = (found.held.stderr, ("held_back",), unit, {})
+    return out
+
+
+# --- words ---------------------------------------------------------------------------------------------------------
+
+
+def answer(found: Calibration) -> list[str]:
+    """How it went, in sentences."""
+    g, law = found.goodness, LAWS[found.problem.model.law].words
+    starts = len(found.fits)
+    lines = [
+        f"{found.agreeing} of {starts} starts ended in the same place ({int(found.fit.steps)} steps; one more gains "
+        f"{float(found.fit.left):.1g} in the log of the density)"
+        + (f"; the walk was made anew {found.walks} times." if found.walks else ".")
+    ]
+    fits = "explains" if g.p_value > POORLY else "does NOT explain"
+    fits = "is not tested by" if g.freedom == 0 else fits
+    lines.append(
+        f"The model {fits} the data: deviance {g.deviance:.1f} with {g.freedom:.1f} degrees of freedom ({law}), "
+        f"p = {g.p_value:.2g} by {g.way}."
+    )
+    if found.held is not None:
+        h = found.held
+        kept = "predicted within their errors" if h.p_value > POORLY else "NOT predicted within their errors"
+        lines.append(f"{len(h.mean)} numbers held back are {kept}: chi2 {h.chi2:.1f}, p = {h.p_value:.2g}.")
+    loose = [d for d in found.directions if d.looseness > LOOSE]
+    for d in loose:
+        size = f"{d.looseness:.3g} times less surely than one by one" if d.looseness < 1e5 else "not at all"
+        lines.append(f"Told {size}: {d.words}." if " + " not in d.words or "," in d.words else f"{d.words}.")
+    if not loose:
+        lines.append("The data tell all free parameters apart.")
+    edges = [p.key for p, at in zip(found.problem.free.parameters, found.edge, strict=True) if at]
+    if edges:
+        lines.append(f"At an end of its range: {', '.join(edges)}; read the profile or the posterior interval there.")
+    if found.posterior is not None:
+        p = found.posterior
+        sure = p.rhat.max() < RHAT and p.effective.min() > DRAWS
+        told = f"R-hat at most {p.rhat.max():.3f}, at least {p.effective.min():.0f} effective draws, "
+        tail = "" if sure else "; too few, draw more (draws=) or give priors"
+        lines.append(f"Posterior: {told}{p.diverging} steps diverged{tail}.")
+    return [*lines, *found.data.notes]
+
+
+def _rows(found: Calibration) -> list[list[str]]:
+    rows = []
+    for i, p in enumerate(found.problem.free.parameters):
+        f = found.expected_error
+        cells = [p.key, p.shown(found.x[i]), "at an end" if found.edge[i] else p.shown(f.stderr[i], 2)]
+        for interval in (found.profile, _quantiles(found)):
+            cells.append("–" if interval is None else f"{p.shown(interval.low[i])} to {p.shown(interval.high[i])}")
+        rows.append([*cells, found.problem.priors[i].shown(p.unit)])
+    return rows
+
+
+def _quantiles(found: Calibration) -> Interval | None:
+    if found.draws is None:
+        return None
+    half = found.settings.level / 2
+    return Interval(found.draws.std(axis=0), *np.quantile(found.draws, (0.5 - half, 0.5 + half), axis=0))
+
+
+def text(found: Calibration) -> str:
+    """What the command prints."""
+    level = f"{100 * found.settings.level:g} %"
+    head = ["parameter", "value", "std error", f"profile, {level}", f"posterior, {level}", "prior"]
+    rows = [head, *_rows(found)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    derived = [f"{name}: {plain(_leaf(*leaf))}" for name, leaf in found.derived.items()]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "", *derived, *answer(found)])
+
+
+# --- pictures ------------------------------------------------------------------------------------------------------
+
+
+def _residuals(found: Calibration) -> Figure:
+    e, used = found.problem.expect(found.fit.z), np.asarray(found.problem.used)
+    mean, std = np.asarray(e.mean), np.sqrt(np.asarray(e.variance))
+    pull = (found.data.values - mean) / std
+    parts = found.data.parts
+    fig = new(6.4)
+    axes = fig.subplots(2, len(parts), squeeze=False, gridspec_kw={"height_ratios": [2, 1]})
+    for column, (name, part) in zip(axes.T, parts.items(), strict=True):
+        i = part.index
+        if part.shape is not None:
+            top = column[0].imshow(found.data.values[i].reshape(part.shape), cmap="cividis", interpolation="nearest")
+            low = column[1].imshow(pull[i].reshape(part.shape), cmap="RdBu_r", vmin=-4, vmax=4, interpolation="nearest")
+            fig.colorbar(top, ax=column[0], label=found.problem.model.unit)
+            fig.colorbar(low, ax=column[1], label="residual / std")
+            column[0].set_title(name)
+            continue
+        scale, unit = _axis_scale(part.at, part.unit)
+        x = part.at * scale
+        many = len(x) > 60
+        for mask, face in ((used[i], BLUE), (~used[i], "none")):
+            style = {"ms": 2 if many else 5, "mfc": face, "color": BLUE, "lw": 0}
+            column[0].plot(x[mask], found.data.values[i][mask], "o", **style)
+            column[1].plot(x[mask], pull[i][mask], "o", **style)
+        column[0].plot(x, mean[i], color=ORANGE, lw=1.6, drawstyle="steps-mid" if not many else "default")
+        top, low = mean[i].max(), max(mean[i].min(), 1e-12)
+        if top > 100 * low:
+            column[0].set_yscale("log")
+            column[0].set_ylim(bottom=max(low / 3, 1e-3 * top / 1e6))
+        column[1].axhspan(-2, 2, color=GREY, alpha=0.2, lw=0)
+        column[1].axhline(0, color=GREY, lw=0.8)
+        column[0].set_title(name)
+        column[1].set_xlabel(f"{part.axis} / {unit}" if unit else part.axis)
+    axes[0, 0].set_ylabel(found.problem.model.unit)
+    axes[1, 0].set_ylabel("residual / std")
+    return fig
+
+
+def _axis_scale(at: np.ndarray, unit: str) -> tuple[float, str]:
+    top = float(np.max(np.abs(at), initial=0.0))
+    if unit != "s" or top == 0:
+        return 1.0, unit
+    power = min(max(-3 * int(np.floor(np.log10(top) / 3)), 0), 12)
+    return 10.0**power, {0: "s", 3: "ms", 6: "µs", 9: "ns", 12: "ps"}[power]
+
+
+def _parameters(found: Calibration) -> Figure:
+    parameters = found.problem.free.parameters
+    fig = new(1.3 + 0.5 * len(parameters))
+    ax = fig.subplots()
+    posterior = _quantiles(found)
+    scale = np.where(found.edge, posterior.stderr if posterior is not None else 1.0, found.expected_error.stderr)
+    if found.profile is not None and posterior is None:
+        scale = np.where(found.edge, found.profile.stderr, scale)
+    ways = [("Fisher", found.expected_error, BLUE), ("profile", found.profile, ORANGE), ("posterior", posterior, BLACK)]
+    rows = np.arange(len(parameters))[::-1]
+    for k, (name, interval, colour) in enumerate((n, i, c) for n, i, c in ways if i is not None):
+        shown = ~found.edge if name == "Fisher" else np.ones(len(rows), bool)
+        low, high = ((e - found.x) / scale for e in (interval.low, interval.high))
+        ax.hlines((rows - 0.22 * (k - 1))[shown], low[shown], high[shown], color=colour, lw=3, label=name)
+    ax.axvline(0, color=GREY, lw=0.8)
+    labels = [f"{p.key}\n{p.shown(x)}" for p, x in zip(parameters, found.x, strict=True)]
+    ax.set_yticks(rows, labels, fontsize=9)
+    ax.set_xlabel(f"distance from the most probable value / standard error; {100 * found.settings.level:g} % intervals")
+    ax.set_xlim(-6, 6)
+    ax.legend(loc="upper right")
+    return fig
+
+
+def _identifiability(found: Calibration) -> Figure:
+    parameters, shown = found.problem.free.parameters, found.directions[:8]
+    fig = new(1.6 + 0.42 * max(len(shown), len(parameters) / 3))
+    left, right = fig.subplots(1, 2, gridspec_kw={"width_ratios": [1, 2]})
+    rows = np.arange(len(shown))[::-1]
+    left.barh(rows, [min(d.looseness, 1e4) for d in shown], color=BLUE, left=0)
+    left.axvline(LOOSE, color=ORANGE, ls="--")
+    left.set_xscale("log")
+    left.set_xlim(0.3, 2e4)
+    left.set_yticks(rows, [f"combination {i + 1}" for i in range(len(shown))])
+    left.set_xlabel("times less sure than its parts")
+    image = right.imshow([d.vector for d in shown], cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
+    right.set_xticks(range(len(parameters)), [p.key for p in parameters], rotation=60, ha="right", fontsize=9)
+    right.set_yticks([])
+    fig.colorbar(image, ax=right, label="part of each parameter")
+    return fig
+
+
+# --- page ----------------------------------------------------------------------------------------------------------
+
+
+def write(folder: Path, found: Calibration, config: Mapping) -> list[Path]:
+    """Figures and `report.html` in ``folder``; returns the PNG paths."""
+    drawn = {
+        "residuals": printed(lambda: _residuals(found)),
+        "parameters": printed(lambda: _parameters(found)),
+        "identifiability": printed(lambda: _identifiability(found)),
+    }
+    model, level = found.problem.model, f"{100 * found.settings.level:g} %"
+    rows = [[escape(cell) for cell in row] for row in _rows(found)]
+    derived = [[escape(name), number(_leaf(*leaf))] for name, leaf in found.derived.items()]
+    first, *rest = answer(found)
+    doc = (type(model).__doc__ or "").splitlines()[0]
+    p = found.problem.free.parameters
+    meaning = [[escape(q.key), escape(q.doc), show(float(x), q.unit)] for q, x in zip(p, found.x, strict=True)]
+    limits = "".join(f"<li>{escape(line)}</li>" for line in model.limits)
+    title = f"Calibration of {type(model).__name__}"
+    body = [
+        f"<h1>{escape(title)}</h1>",
+        f'<div class="answer"><p>{escape(first)}</p><ul>{"".join(f"<li>{escape(r)}</li>" for r in rest)}</ul></div>',
+        f"<p>{escape(doc)} Data: {escape(str(config.get('data')))}, {len(found.data.values)} numbers.</p>",
+        "<h2>Parameters</h2>",
+        table(
+            ["parameter", "most probable", "std error", f"profile, {level}", f"posterior, {level}", "prior"],
+            rows,
+            "hnn---",
+        ),
+        table(["what follows", "value"], derived, "hn") if derived else "",
+        *(picture(name, files["png"], CAPTIONS) for name, files in drawn.items()),
+        "<h2>Meaning</h2>",
+        table(["parameter", "meaning", "value"], meaning, "hwn"),
+        "<h2>The model as fitted</h2>",
+        f"<pre>{escape(describe(found.problem.at(found.fit.z)))}</pre>",
+        f"<h2>Limits</h2><ul>{limits}</ul>" if limits else "",
+        provenance(folder, config),
+    ]
+    return write_page(folder, document(title, body), drawn)
