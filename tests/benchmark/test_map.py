@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from qtwin.benchmark import map as advantage
 from qtwin.benchmark.compare import compare
+from qtwin.benchmark.expected import alike, matched
 from qtwin.benchmark.map import APART, WHY, Cell, Working, advantage_map, axis
 from qtwin.core.config import compose, plain
 from qtwin.core.errors import UserError
@@ -149,7 +150,7 @@ def test_images_are_smoothed_as_the_comparison_smooths_them():
     rng, n = np.random.default_rng(1), 6
     image, weights, kernel = rng.random((n, n)), rng.random((n, n)), rng.random((15, 15))
     matrix = smoothing(kernel, n)
-    seen, effect = jax.jit(advantage._alike)(*map(jnp.asarray, (image, weights, kernel)))
+    seen, effect = jax.jit(alike)(*map(jnp.asarray, (image, weights, kernel)))
     np.testing.assert_allclose(np.ravel(seen), matrix @ image.ravel(), rtol=1e-12)
     np.testing.assert_allclose(np.ravel(effect), matrix.multiply(matrix).T @ weights.ravel(), rtol=1e-12)
 
@@ -159,10 +160,10 @@ def test_budgets_are_matched_or_their_points_are_marked():
 
     @jax.jit
     @jax.vmap
-    def matched(target, c):
-        return advantage._matched(lambda n: n / (1 + c * n), jnp.ones_like(target), target)
+    def reached(target, c):
+        return matched(lambda n: n / (1 + c * n), jnp.ones_like(target), target)
 
-    photons, residual = matched(jnp.asarray([7.0, 0.5, 1.5, jnp.nan]), jnp.asarray([0.0, 1.0, 1.0, 1.0]))
+    photons, residual = reached(jnp.asarray([7.0, 0.5, 1.5, jnp.nan]), jnp.asarray([0.0, 1.0, 1.0, 1.0]))
     np.testing.assert_allclose(photons[:2], [7.0, 1.0], rtol=3e-6)
     np.testing.assert_array_equal(residual < 1e-3, [True, True, False, False])
 
