@@ -213,10 +213,10 @@ def _jobs(command: str, argv: list[str]) -> int:
 
 def _files(command: str, overrides: Sequence[str]) -> list[str]:
     """A file by its name alone: `scene.file=photo.png` chooses its scene, and a record is `file=...`."""
-    from qtwin.core.config import with_scene
+    from qtwin.core.config import completed
 
     if command != "correlate":
-        return with_scene(overrides)
+        return completed(overrides)
     first, rest = (list(overrides) or [""])[0], list(overrides[1:])
     if not first or (re.match(r"[+~]*[a-z_./@]+=", first) and not Path(first).exists()):
         return list(overrides)

@@ -16,7 +16,7 @@ from qtwin.detector.camera import AbstractCamera
 from qtwin.estimator import ghost, twin_beams
 from qtwin.estimator.linear import Calibration, Records, thin
 from qtwin.estimator.protocol import Bench
-from qtwin.estimator.setting import Setting
+from qtwin.estimator.setting import Setting, exposed
 from qtwin.optics import FarField
 from qtwin.scene import AbstractScene
 from qtwin.scene.grid import pixel_means
@@ -67,9 +67,7 @@ class Twin(Element):
 
     def setting(self, photons) -> Setting:
         """One exposure of ``photons`` signal photons per superpixel (mean over the field) at the sample."""
-        incident = photons * self.optics.pixels**2 / self.optics.field_fraction(self.source)
-        emitted = incident / self.optics.illumination_transmission
-        return Setting(incident, emitted, emitted / self.source.pair_rate())
+        return exposed(self.source, self.optics, photons)
 
     def walk(self, *, key, photons: int = 524288, memory_limit: float = np.inf) -> Walk:
         """Carry photons through the tissue once; every expectation of this slab and its neighbours uses it."""

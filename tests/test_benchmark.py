@@ -109,6 +109,7 @@ def test_the_ledger_counts_all_four_budgets(usual):
     assert 0 < arm["photons_absorbed"]["value"] < 0.05 * arm["photons_incident"]["value"]
 
 
+@pytest.mark.slow
 def test_the_interval_covers_a_known_advantage_of_drawn_exposures():
     """No scattering: the true advantage is known in closed form. 16000 repeats by thinning, at 8 and 20 exposures."""
     twin = twin_from(compose([*SMALL, "optics.pixels=4", "optics.pitch=600um", "tissue.mu_s=0"]))

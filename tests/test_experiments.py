@@ -55,6 +55,7 @@ def python(*args, cwd):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_tissue_depth_at_one_thin_section(tmp_path):
     small = ["tissue.thickness=20um", "logger=none", "hydra.run.dir=.", *TINY]
     table = python("-m", "qtwin.cli", "benchmark", "experiment=tissue_depth", *small, cwd=tmp_path)

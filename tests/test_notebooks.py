@@ -22,11 +22,8 @@ def test_there_is_a_notebook():
     assert NOTEBOOKS
 
 
-@pytest.mark.parametrize(
-    "path",
-    [NOTEBOOKS[0], *(pytest.param(path, marks=pytest.mark.slow) for path in NOTEBOOKS[1:])],
-    ids=lambda p: p.stem,
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_notebook_runs_in_an_empty_folder(path, tmp_path):
     notebook = read(path)
     client = NotebookClient(

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qtwin.calibrate.fit import Fit, Problem, measured, observed, scored
+from qtwin.calibrate.fit import Fit, Problem, fitted, measured, observed, scored
 from qtwin.calibrate.goodness import Goodness, Held, goodness, held_back
 from qtwin.calibrate.identify import (
     Direction,
@@ -84,6 +84,7 @@ def pose(
     held: Sequence[int] = (),
 ) -> Problem:
     """The checked problem. UserError for keys that are not traced, priors or bounds that do not fit, absent rows."""
+    model = model.started(data)
     if not free:
         raise UserError("free: names no parameter, accepted is a list such as [pair_rate,window]")
     keys = [key for name in free for key in numbers(model, name)]
@@ -112,7 +113,7 @@ def pose(
     trials = np.ones(len(data.values)) if data.trials is None else data.trials
     given = {name: jnp.asarray(a) for name, a in data.given.items()}
     arrays = (jnp.asarray(data.values, float), jnp.asarray(used), jnp.asarray(trials, float))
-    problem = Problem(model.renewed(), given, *arrays, Free(tuple(made)), laws)
+    problem = Problem(model.renewed(given), given, *arrays, Free(tuple(made)), laws)
     expected = problem.expect(problem.free.free(jnp.asarray(problem.free.values(model))))
     if expected.mean.shape != problem.values.shape:
         raise UserError(f"data: holds {data.values.shape} numbers, the model expects {expected.mean.shape}")
@@ -140,7 +141,8 @@ def _walk_spread(problem: Problem, z, cov) -> np.ndarray:
     slope = np.asarray(jax.jacfwd(lambda z: problem.expect(z).mean)(z))
     weight = np.where(problem.used, 1.0, 0.0) / np.asarray(problem.expect(z).variance)
     way = cov @ (slope.T * weight)
-    moved = (np.asarray(blocks) - np.mean(blocks, axis=0)) @ way.T
+    seen = np.asarray(blocks)
+    moved = (seen - seen.mean(axis=0)) @ way.T
     return moved.T @ moved / (len(moved) * (len(moved) - 1))
 
 
@@ -161,11 +163,11 @@ def calibrate(
     """Fit, intervals, posterior draws, identifiability, goodness. UserError where no start converges."""
     z = problem.free.free(jnp.asarray(problem.free.values(problem.model)))
     progress("fitting", starts=settings.starts)
-    fits = [scored(problem, start) for start in _starts(problem, z, settings.starts, key)]
+    fits = [fitted(problem, start) for start in _starts(problem, z, settings.starts, key)]
     best, walks = _best(fits), 0
     for _ in range(ROUNDS):
         here = problem.at(best.z)
-        anew = here.renewed()
+        anew = here.renewed(problem.given)
         if anew is here:
             break
         progress("walking anew at the fitted parameters")

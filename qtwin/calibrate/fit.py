@@ -6,13 +6,14 @@ F = sum_k (dm_k dm_k^T/v_k [+ dv_k dv_k^T/(2 v_k^2)]) + prior, the expected info
 Marquardt, J. Soc. Ind. Appl. Math. 11, 431 (1963)). The second part is there where a law has a variance of its own.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from qtwin.calibrate.likelihood import LAWS
+from qtwin.calibrate.likelihood import LAWS, Law
 from qtwin.calibrate.model import AbstractModel, Expected
 from qtwin.calibrate.prior import Prior
 from qtwin.design.free import Free
@@ -34,16 +35,22 @@ class Problem(eqx.Module):
     free: Free = eqx.field(static=True)
     priors: tuple[Prior, ...] = eqx.field(static=True)
     scale: str = eqx.field(static=True, default="x")  # whose density is meant: of the parameters, or of z
+    variance: jax.Array | None = None  # [n] of normal errors, in place of the model's own law
+
+    @property
+    def law(self) -> Law:
+        return LAWS[self.model.law if self.variance is None else "normal"]
 
     def expect(self, z) -> Expected:
-        return self.at(z).expect(self.given)
+        mean, variance = self.at(z).expect(self.given)
+        return Expected(mean, variance if self.variance is None else self.variance)
 
     def at(self, z) -> AbstractModel:
         """The model with free parameters ``z``."""
         return self.free.put(self.model, self.free.constrain(z))
 
     def log_likelihood(self, z):
-        terms = LAWS[self.model.law].log(self.values, *self.expect(z), self.trials)
+        terms = self.law.log(self.values, *self.expect(z), self.trials)
         return jnp.sum(jnp.where(self.used, terms, 0.0))
 
     def log_prior(self, z):
@@ -68,7 +75,7 @@ class Local(NamedTuple):
 
 def local(problem: Problem, z) -> Local:
     """One forward pass per parameter gives means, variances and their slopes."""
-    law = LAWS[problem.model.law]
+    law = problem.law
 
     def twice(z):
         e = problem.expect(z)
@@ -142,6 +149,20 @@ def scoring(problem: Problem, start, held=None, steps: int = STEPS) -> Fit:
         going, body, (start, here, jnp.zeros_like(here.value), zero, gain(here))
     )
     return Fit(z, here.value, left, count, left < DONE)
+
+
+@eqx.filter_jit
+def fitted(problem: Problem, start) -> Fit:
+    """`scoring` from any ``start``.
+
+    A law whose variance follows the parameters would rather explain large residuals by a large variance: the means are
+    fitted first, with the variance of the start.
+    """
+    if problem.law.own_variance:
+        held = dataclasses.replace(problem, variance=problem.expect(start).variance)
+        first = scoring(held, start).z
+        start = jnp.where(jnp.all(jnp.isfinite(first)), first, start)
+    return scoring(problem, start)
 
 
 scored = eqx.filter_jit(scoring)

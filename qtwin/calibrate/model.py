@@ -49,6 +49,7 @@ class AbstractModel(Element):
     law: ClassVar[str] = "poisson"  # of `LAWS`
     unit: ClassVar[str] = "counts"  # of the numbers
     limits: ClassVar[tuple[str, ...]] = ()  # in words, for the report
+    fixed: ClassVar[tuple[str, ...]] = ()  # traced parameters by which there is no second derivative, or none at all
 
     @abstractmethod
     def read(self, path: Path) -> Data:
@@ -66,7 +67,11 @@ class AbstractModel(Element):
         """What follows from the parameters: name -> (value, unit)."""
         return {}
 
-    def renewed(self) -> "AbstractModel":
+    def started(self, data: Data) -> "AbstractModel":
+        """This model with start values that suit the data; itself where those of the settings do."""
+        return self
+
+    def renewed(self, given) -> "AbstractModel":
         """This model, its Monte Carlo part drawn anew where it serves these parameters poorly; itself otherwise."""
         return self
 
@@ -87,6 +92,8 @@ def field(model: AbstractModel, key: str) -> Mapping:
     value = getattr(at, own, None) if isinstance(at, Element) and own in parameters(at) else None
     if value is None or (last.isdigit() and not int(last) < jnp.size(value) > 1):
         raise UserError(f"free: got {key!r}, which is no traced parameter; accepted are {', '.join(traced(model))}")
+    if name in model.fixed:
+        raise UserError(f"free: got {key!r}, by which the walk has no two derivatives; accepted is to know it")
     return parameters(at)[own].metadata
 
 

@@ -58,8 +58,10 @@ anisotropy = Support("between -1 and 1, both excluded", -1.0, 1.0, low_open=True
 index = Support("1 or greater", 1.0)
 
 
-def _converter(unit: str, per_layer: bool):
+def _converter(unit: str, per_layer: bool, absent: bool):
     def convert(value):
+        if value is None and absent:
+            return None
         if value is None:
             raise UserError(f"got nothing, expected a value in units of {unit or '1'}")
         if isinstance(value, (jax.Array, np.ndarray, jax.core.Tracer)):
@@ -78,12 +80,11 @@ def _converter(unit: str, per_layer: bool):
 def param(unit: str, support: Support, doc: str, default=MISSING, per_layer: bool = False):
     """A traced physical parameter: SI array of the default float type, never weakly typed.
 
-    ``per_layer``: a list of values is accepted too, one for each layer.
+    ``per_layer``: a list of values is accepted too, one for each layer. ``default`` None: it may be absent.
     """
     extra = {} if default is MISSING else {"default": default}
-    return eqx.field(
-        metadata={"unit": unit, "support": support, "doc": doc, "convert": _converter(unit, per_layer)}, **extra
-    )
+    convert = _converter(unit, per_layer, default is None)
+    return eqx.field(metadata={"unit": unit, "support": support, "doc": doc, "convert": convert}, **extra)
 
 
 def static(doc: str, default=MISSING):

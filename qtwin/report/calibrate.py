@@ -15,7 +15,7 @@ from qtwin.core.params import describe
 from qtwin.core.units import show
 from qtwin.io.results import Array
 from qtwin.report.figures import BLACK, BLUE, GREY, ORANGE, new, printed
-from qtwin.report.pieces import document, number, provenance, table, write_page
+from qtwin.report.pieces import document, provenance, table, write_page
 from qtwin.report.pieces import figure as picture
 from qtwin.report.plain import plain
 
@@ -163,6 +163,11 @@ def _quantiles(found: Calibration) -> Interval | None:
     return Interval(found.draws.std(axis=0), *np.quantile(found.draws, (0.5 - half, 0.5 + half), axis=0))
 
 
+def _shown(value: float, error: float, unit: str) -> str:
+    """Value and standard error, with units where they have one."""
+    return f"{show(value, unit)} ± {show(error, unit, 2)}" if unit else plain(_leaf(value, error, unit))
+
+
 def text(found: Calibration) -> str:
     """What the command prints."""
     level = f"{100 * found.settings.level:g} %"
@@ -170,7 +175,7 @@ def text(found: Calibration) -> str:
     rows = [head, *_rows(found)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-    derived = [f"{name}: {plain(_leaf(*leaf))}" for name, leaf in found.derived.items()]
+    derived = [f"{name}: {_shown(*leaf)}" for name, leaf in found.derived.items()]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "", *derived, *answer(found)])
 
 
@@ -275,7 +280,7 @@ def write(folder: Path, found: Calibration, config: Mapping) -> list[Path]:
     }
     model, level = found.problem.model, f"{100 * found.settings.level:g} %"
     rows = [[escape(cell) for cell in row] for row in _rows(found)]
-    derived = [[escape(name), number(_leaf(*leaf))] for name, leaf in found.derived.items()]
+    derived = [[escape(name), escape(_shown(*leaf))] for name, leaf in found.derived.items()]
     first, *rest = answer(found)
     doc = (type(model).__doc__ or "").splitlines()[0]
     p = found.problem.free.parameters

@@ -281,13 +281,6 @@ def _decode(file) -> Decoded:
     return Decoded(file, jnp.asarray(read_picture(file), jnp.result_type(float)))
 
 
-def _optional(field):
-    """A declared parameter that may be absent."""
-    convert = field.metadata["convert"]
-    metadata = {**field.metadata, "convert": lambda value: None if value is None else convert(value)}
-    return eqx.field(default=None, metadata=metadata)
-
-
 class Picture(AbstractScene):
     """T = low + (high - low) * v, v: lightness of a picture, 0 for black and 1 for white (``read_picture``).
 
@@ -301,12 +294,11 @@ class Picture(AbstractScene):
     file: Decoded = eqx.field(converter=_decode, metadata={"doc": "picture file: PNG, JPEG, TIFF or NPY"})
     low: jax.Array = param("", fraction, "transmission of black")
     high: jax.Array = param("", fraction, "transmission of white")
-    pixel: jax.Array | None = _optional(
-        param(
-            "m",
-            positive,
-            "side of a picture pixel at the sample (not given: the longer side of the picture fills the field)",
-        )
+    pixel: jax.Array | None = param(
+        "m",
+        positive,
+        "side of a picture pixel at the sample (absent: the longer side of the picture fills the field)",
+        None,
     )
 
     def grid(self, pixels: int, fine: int, pitch) -> Grid:
