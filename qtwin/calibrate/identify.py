@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import norm
 
-from qtwin.calibrate.fit import Fit, Problem, scoring
+from qtwin.calibrate.fit import Fit, Problem, measured, scoring
 
 ROUNDS = 12  # of the search for the end of a profile interval
 EDGE = 4.0
+VAGUE = 5.0  # error of z of a parameter that is known to no more than a factor e^5
 BLIND = 1e-8  # information below which the data say nothing
 LOOSE = 10.0  # a combination that is this much less sure than its parts alone is not told apart
 LARGE = 0.2  # entries of a direction that are named
@@ -43,8 +44,26 @@ def inside(problem: Problem, z):
 
 
 def at_edge(problem: Problem, z) -> np.ndarray:
-    """Parameters that the fit has driven to an end of their range, bool [D]: s(z) within 1e-4 of 0 or 1."""
-    return np.abs(np.asarray(z - inside(problem, z))) > 5.0
+    """Parameters that the fit has driven to an end of their range, bool [D].
+
+    Between two bounds: s(z) within 1e-4 of 0 or 1. Of a range without an upper end: so close to the lower one that the
+    error of z is above VAGUE, while farther up, where x is of its own error, the data do tell it (else they are blind).
+    """
+    z = np.asarray(z)
+    between = np.abs(z - np.asarray(inside(problem, z))) > 5.0
+    open_above = np.array([np.isfinite(p.low) and not np.isfinite(p.high) for p in problem.free.parameters])
+    error = _errors(problem, z)
+    for i in np.flatnonzero(open_above & (error > VAGUE)):
+        up = z.copy()
+        up[i] += min(np.log(error[i]), 20.0)
+        between[i] = _errors(problem, up)[i] < VAGUE
+    return between
+
+
+def _errors(problem: Problem, z) -> np.ndarray:
+    """1/sqrt(F_ii) of the data and the priors, [D]."""
+    here = measured(problem, jnp.asarray(z))
+    return 1 / np.sqrt(np.maximum(np.diagonal(here.told) + np.asarray(here.known), BLIND**2))
 
 
 def slopes(problem: Problem, z) -> np.ndarray:

@@ -13,6 +13,7 @@ from qtwin.calibrate.identify import LOOSE, Interval
 from qtwin.calibrate.likelihood import LAWS
 from qtwin.core.params import describe
 from qtwin.core.units import show
+from qtwin.design.free import Parameter
 from qtwin.io.results import Array
 from qtwin.report.figures import BLACK, BLUE, GREY, ORANGE, new, printed
 from qtwin.report.pieces import document, provenance, table, write_page
@@ -47,8 +48,10 @@ def _leaf(value, stderr, unit: str, why: str = "") -> dict[str, Any]:
     return leaf | ({"reason": why} if why and not ok else {})
 
 
-def _ends(interval: Interval, i: int) -> dict[str, float]:
-    return {"low": float(interval.low[i]), "high": float(interval.high[i])}
+def _ends(interval: Interval, i: int) -> dict[str, float | None]:
+    """Both ends; none where there is no such end."""
+    low, high = (float(end[i]) for end in (interval.low, interval.high))
+    return {"low": low if np.isfinite(low) else None, "high": high if np.isfinite(high) else None}
 
 
 def figures(found: Calibration) -> dict[str, Any]:
@@ -151,9 +154,13 @@ def _rows(found: Calibration) -> list[list[str]]:
         f = found.expected_error
         cells = [p.key, p.shown(found.x[i]), "at an end" if found.edge[i] else p.shown(f.stderr[i], 2)]
         for interval in (found.profile, _quantiles(found)):
-            cells.append("–" if interval is None else f"{p.shown(interval.low[i])} to {p.shown(interval.high[i])}")
+            cells.append("–" if interval is None else f"{p.shown(interval.low[i])} to {_upper(p, interval.high[i])}")
         rows.append([*cells, found.problem.priors[i].shown(p.unit)])
     return rows
+
+
+def _upper(p: Parameter, high: float) -> str:
+    return p.shown(high) if np.isfinite(high) else "no end"
 
 
 def _quantiles(found: Calibration) -> Interval | None:
