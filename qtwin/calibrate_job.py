@@ -14,6 +14,7 @@ from qtwin.calibrate.calibration import Settings, calibrate, pose
 from qtwin.calibrate.model import AbstractModel, traced
 from qtwin.core.config import build, plain
 from qtwin.core.errors import FieldError, UserError
+from qtwin.design.planning import CRITERIA
 from qtwin.io.results import config_hash, files, versions, write_arrays, write_result
 from qtwin.io.tracking import open_tracker
 from qtwin.job import flat
@@ -33,9 +34,13 @@ def settings(config: dict[str, Any]) -> Settings:
         raise UserError(f"held_back: got {held!r}, accepted is a list of rows of the file, such as [0,5]")
     if not isinstance(config["profiles"], bool):
         raise UserError(f"profiles: got {config['profiles']!r}, accepted is true or false")
+    if config["plan"] not in (None, *CRITERIA):
+        raise UserError(f"plan: got {config['plan']!r}, accepted is null or one of {', '.join(CRITERIA)}")
     counts = {"starts": 1, "draws": 0, "warmup": 20, "chains": 1, "bootstraps": 0}
     checked = {name: whole(name, config[name], least, 1e7) for name, least in counts.items()}
-    return Settings(level=float(level), profiles=config["profiles"], held_back=tuple(held), **checked)
+    return Settings(
+        level=float(level), profiles=config["profiles"], held_back=tuple(held), plan=config["plan"], **checked
+    )
 
 
 def _named(key: str, node) -> dict[str, Any]:
@@ -72,9 +77,12 @@ def run(cfg: DictConfig, folder: Path) -> float:
         data = model.read(Path(config["data"]).expanduser())
     except FieldError as error:
         raise error.within("model") from error
-    problem = pose(
-        model, data, free, _named("prior", config["prior"]), _named("bounds", config["bounds"]), asked.held_back
-    )
+    priors = _named("prior", config["prior"])
+    problem = pose(model, data, free, priors, _named("bounds", config["bounds"]), asked.held_back)
+    keys = [p.key for p in problem.free.parameters]
+    idle = [name for name in priors if not any(key == name or key.rpartition(".")[0] == name for key in keys)]
+    if idle:
+        data = data._replace(notes=(*data.notes, f"Not free, so their priors are not used: {', '.join(idle)}."))
     with closing(open_tracker(config["logger"], folder, config)) as tracker:
 
         def progress(stage: str, **numbers: float) -> None:

@@ -137,6 +137,12 @@ class Bell(AbstractModel):
         mean = jnp.concatenate([c, s - c, i - c])
         return Expected(mean, mean + (self.drift * mean) ** 2)
 
+    def exposures(self, given):
+        return given["time"]
+
+    def longer(self, given, factors):
+        return given | {"time": given["time"] * factors}
+
     def derived(self, given):
         """CHSH sum of the mean counts at (0, 45) and (22.5, -22.5) degrees, where the table holds those settings."""
         if "chsh" not in given:

@@ -22,6 +22,7 @@ from qtwin.calibrate.identify import (
     slopes,
 )
 from qtwin.calibrate.model import AbstractModel, Data, field, numbers
+from qtwin.calibrate.plan import Planned, planned
 from qtwin.calibrate.posterior import Posterior, posterior
 from qtwin.calibrate.prior import check_keys, prior
 from qtwin.core.errors import UserError
@@ -29,6 +30,7 @@ from qtwin.core.random import numpy_generator, stream
 from qtwin.design.free import Free, leaf, parameter
 
 ROUNDS = 6  # walks made anew at most
+REPEATS = 200  # data sets drawn of a plan
 SAME = 0.01  # of the objective: starts that agree
 
 
@@ -44,6 +46,7 @@ class Settings:
     chains: int = 4
     bootstraps: int = 200  # data sets drawn where counts are few
     held_back: tuple[int, ...] = ()  # rows of the file that are predicted, not fitted
+    plan: str | None = None  # criterion by which the next exposure is shared out
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class Calibration:
     directions: tuple[Direction, ...]
     goodness: Goodness
     held: Held | None
+    planned: Planned | None
     walk_error: np.ndarray  # part of the standard errors that a Monte Carlo part of the model brings
     derived: Mapping[str, tuple[float, float, str]]  # value, standard error, unit
     walks: int  # made anew
@@ -95,7 +99,8 @@ def pose(
     for name, node in priors.items():  # of a list: for every entry
         known |= dict.fromkeys([key for key in keys if key.rpartition(".")[0] == name] or [name], node)
     known |= {name: node for name, node in priors.items() if name in keys}
-    check_keys(known, keys)
+    for name in known:
+        field(model, name)  # told of what is not free, it is not used
     bounds = dict(bounds or {})
     check_keys(bounds, keys, "bounds")
     laws = tuple(prior(key, known.get(key), field(model, key)) for key in keys)
@@ -202,6 +207,10 @@ def calibrate(
     progress("goodness of fit")
     effective = float(np.trace(cov @ np.asarray(local.told)))
     good = goodness(problem, best.z, effective, key=stream(key, "goodness"), bootstraps=settings.bootstraps)
+    plan = None
+    if settings.plan is not None:
+        progress("planning")
+        plan = planned(problem, best.z, edge, settings.plan, key=stream(key, "plan"), repeats=REPEATS)
     held = held_back(problem, best.z if drawn is None else drawn.flat(), cov + walk)
     return Calibration(
         problem,
@@ -219,6 +228,7 @@ def calibrate(
         tuple(directions(problem, best.z, local.told)),
         good,
         held,
+        plan,
         walk_error,
         _derived(problem, best.z, cov + walk),
         walks,

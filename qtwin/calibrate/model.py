@@ -75,6 +75,14 @@ class AbstractModel(Element):
         """This model, its Monte Carlo part drawn anew where it serves these parameters poorly; itself otherwise."""
         return self
 
+    def exposures(self, given) -> jax.Array | None:
+        """What every row of the file was given, time or light, [rows]; None where rows cannot be given more or less."""
+        return None
+
+    def longer(self, given, factors):
+        """``given`` of a measurement in which every row has ``factors`` [rows] times its exposure."""
+        raise NotImplementedError
+
     def blocks(self, given) -> jax.Array | None:
         """Means by independent blocks of a Monte Carlo part, [blocks, n]: its own error. None: there is none."""
         return None
@@ -91,9 +99,9 @@ def field(model: AbstractModel, key: str) -> Mapping:
         at = None
     value = getattr(at, own, None) if isinstance(at, Element) and own in parameters(at) else None
     if value is None or (last.isdigit() and not int(last) < jnp.size(value) > 1):
-        raise UserError(f"free: got {key!r}, which is no traced parameter; accepted are {', '.join(traced(model))}")
+        raise UserError(f"{key}: no traced parameter of the model; accepted are {', '.join(traced(model))}")
     if name in model.fixed:
-        raise UserError(f"free: got {key!r}, by which the walk has no two derivatives; accepted is to know it")
+        raise UserError(f"{key}: cannot be free, the walk has no two derivatives by it; accepted is to know it")
     return parameters(at)[own].metadata
 
 

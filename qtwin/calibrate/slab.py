@@ -213,6 +213,13 @@ class Sphere(AbstractModel):
         mean = self._collected(given, jnp.mean(back, axis=0), jnp.mean(through, axis=0))
         return Expected(jnp.where(jnp.tile(effective > LOST, 2), mean, jnp.nan), given["variance"])
 
+    def exposures(self, given):
+        """Of equal light; variances go as one over it."""
+        return jnp.ones_like(given["g"])
+
+    def longer(self, given, factors):
+        return given | {"variance": given["variance"] / jnp.tile(factors, 2)}
+
     def derived(self, given):
         """mu_s' = mu_s (1 - g) of every row."""
         _, mu_s = self._rows(given)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from qtwin.calibrate.calibration import Calibration
 from qtwin.calibrate.identify import LOOSE, Interval
 from qtwin.calibrate.likelihood import LAWS
+from qtwin.calibrate.plan import Planned
 from qtwin.core.params import describe
 from qtwin.core.units import show
 from qtwin.design.free import Parameter
@@ -87,7 +88,34 @@ def figures(found: Calibration) -> dict[str, Any]:
         good["held_back_numbers"] = _leaf(len(found.held.mean), 0.0, "")
         good["held_back_p_value"] = _leaf(found.held.p_value, 0.0, "")
     derived = {name: _leaf(*leaf) for name, leaf in found.derived.items()}
-    return {"parameters": out, "goodness": good} | ({"derived": derived} if derived else {})
+    more = ({"derived": derived} if derived else {}) | ({"plan": _plan(found, found.planned)} if found.planned else {})
+    return {"parameters": out, "goodness": good} | more
+
+
+def _plan(found: Calibration, p: Planned) -> dict[str, Any]:
+    """Shares of every row, and errors of every parameter: as measured, planned, and of fits to drawn data."""
+    out = {}
+    for i, parameter in enumerate(found.problem.free.parameters):
+        if found.edge[i]:
+            continue
+        kinds = {"now": (p.now[i], 0.0), "planned": (p.predicted[i], 0.0)}
+        kinds["simulated"] = (p.simulated[i], p.simulated_stderr[i])
+        out[parameter.key.replace(".", "_")] = {k: _leaf(*pair, parameter.unit) for k, pair in kinds.items()}
+    shares = {str(i): _leaf(share, 0.0, "") for i, share in enumerate(p.shares)}
+    return {"shares": shares, "errors": out, "excess": _leaf(p.excess, 0.0, "")}
+
+
+def _plan_rows(found: Calibration, p: Planned) -> tuple[list[list[str]], list[list[str]]]:
+    """Cells of the tables of shares and of errors."""
+    pairs = zip(p.before, p.shares, strict=True)
+    shares = [[str(i), f"{100 * a:.1f} %", f"{100 * b:.1f} %"] for i, (a, b) in enumerate(pairs)]
+    errors = []
+    for i, q in enumerate(found.problem.free.parameters):
+        if found.edge[i]:
+            continue
+        drawn = f"{q.shown(p.simulated[i], 3)} ± {q.shown(p.simulated_stderr[i], 1)}"
+        errors.append([q.key, q.shown(p.now[i], 3), q.shown(p.predicted[i], 3), drawn])
+    return shares, errors
 
 
 def arrays(found: Calibration) -> dict[str, Array]:
@@ -183,7 +211,17 @@ def text(found: Calibration) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     derived = [f"{name}: {_shown(*leaf)}" for name, leaf in found.derived.items()]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "", *derived, *answer(found)])
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "", *derived, *answer(found), *_plan_text(found)])
+
+
+def _plan_text(found: Calibration) -> list[str]:
+    if found.planned is None:
+        return []
+    shares, errors = _plan_rows(found, found.planned)
+    told = ", ".join(f"{row} {after}" for row, _, after in shares if after != "0.0 %")
+    lines = ["", f"The next exposure, {found.planned.criterion}-optimal, by row of the file: {told}."]
+    lines += [f"  {key}: error now {now}, planned {then}, of drawn data {drawn}" for key, now, then, drawn in errors]
+    return lines
 
 
 # --- pictures ------------------------------------------------------------------------------------------------------
@@ -275,6 +313,20 @@ def _identifiability(found: Calibration) -> Figure:
     return fig
 
 
+def _plan_page(found: Calibration) -> list[str]:
+    if found.planned is None:
+        return []
+    shares, errors = _plan_rows(found, found.planned)
+    cells = [[escape(c) for c in row] for row in errors]
+    return [
+        f"<h2>The next exposure, {found.planned.criterion}-optimal</h2>",
+        table(["row of the file", "share now", "planned share"], shares, "nnn"),
+        "<p>Standard errors of one more measurement of the same length: shared as now, as planned, and the spread of "
+        "fits to data that were drawn of the planned one.</p>",
+        table(["parameter", "now", "planned", "planned, drawn data"], cells, "hnnn"),
+    ]
+
+
 # --- page ----------------------------------------------------------------------------------------------------------
 
 
@@ -308,6 +360,7 @@ def write(folder: Path, found: Calibration, config: Mapping) -> list[Path]:
         *(picture(name, files["png"], CAPTIONS) for name, files in drawn.items()),
         "<h2>Meaning</h2>",
         table(["parameter", "meaning", "value"], meaning, "hwn"),
+        *_plan_page(found),
         "<h2>The model as fitted</h2>",
         f"<pre>{escape(describe(found.problem.at(found.fit.z)))}</pre>",
         f"<h2>Limits</h2><ul>{limits}</ul>" if limits else "",

@@ -77,7 +77,7 @@ def test_other_frames_are_refused(tmp_path, shape, told):
     [
         (["free=[optics.numerical_aperture]"], r"optics\.numerical_aperture.*no two derivatives"),
         (["free=[scene.colour]"], r"scene\.colour.*no traced parameter"),
-        (["free=[photons]", "prior.gain={mean: 1, std: 1}"], r"prior\.gain: not a free parameter"),
+        (["free=[photons]", "prior.colour={mean: 1, std: 1}"], r"colour: no traced parameter"),
         (["free=[photons]", "prior.photons={mean: 1 mm, std: 1}"], r"prior\.photons\.mean"),
         (["free=[photons]", "bounds.photons=[10, 100]"], r"photons: .*2000"),
     ],
