@@ -142,17 +142,17 @@ def arrays(found: Calibration) -> dict[str, Array]:
 def answer(found: Calibration) -> list[str]:
     """How it went, in sentences."""
     g, law = found.goodness, LAWS[found.problem.model.law].words
-    starts = len(found.fits)
+    fits = "explains" if g.p_value > POORLY else "does NOT explain"
+    fits = "is not tested by" if g.freedom == 0 else fits
     lines = [
+        f"The model {fits} the data: deviance {g.deviance:.1f} with {g.freedom:.1f} degrees of freedom ({law}), "
+        f"p = {g.p_value:.2g} by {g.way}."
+    ]
+    starts = len(found.fits)
+    lines.append(
         f"{found.agreeing} of {starts} starts ended in the same place ({int(found.fit.steps)} steps; one more gains "
         f"{float(found.fit.left):.1g} in the log of the density)"
         + (f"; the walk was made anew {found.walks} times." if found.walks else ".")
-    ]
-    fits = "explains" if g.p_value > POORLY else "does NOT explain"
-    fits = "is not tested by" if g.freedom == 0 else fits
-    lines.append(
-        f"The model {fits} the data: deviance {g.deviance:.1f} with {g.freedom:.1f} degrees of freedom ({law}), "
-        f"p = {g.p_value:.2g} by {g.way}."
     )
     if found.held is not None:
         h = found.held
