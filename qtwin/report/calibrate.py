@@ -157,7 +157,12 @@ def answer(found: Calibration) -> list[str]:
     if found.held is not None:
         h = found.held
         kept = "predicted within their errors" if h.p_value > POORLY else "NOT predicted within their errors"
-        lines.append(f"{len(h.mean)} numbers held back are {kept}: chi2 {h.chi2:.1f}, p = {h.p_value:.2g}.")
+        tail = (
+            ""
+            if found.draws is not None
+            else "; errors about the best fit alone, which draws= widens to the posterior's"
+        )
+        lines.append(f"{len(h.mean)} numbers held back are {kept}: chi2 {h.chi2:.1f}, p = {h.p_value:.2g}{tail}.")
     loose = [d for d in found.directions if d.looseness > LOOSE]
     for d in loose:
         size = f"{d.looseness:.3g} times less surely than one by one" if d.looseness < 1e5 else "not at all"

@@ -43,7 +43,10 @@ def _bilinear(corners, fx, fy):
 
 @jax.custom_jvp
 def look_up(grid: Grid, x, y):
-    """Bilinear transmission of a `padded` grid at positions (x, y) in m; elementwise, continuous."""
+    """Bilinear transmission of a `padded` grid at positions (x, y) in m; elementwise, continuous.
+
+    ``x`` and ``y`` broadcast against each other: a lattice of positions is a row and a column.
+    """
     corner, fx, fy = _place(grid, x, y)
     return _bilinear(_corners(grid.values, corner), fx, fy)
 
@@ -55,17 +58,19 @@ def _look_up_jvp(primals, tangents):
     corner, fx, fy = _place(grid, x, y)
     a, b, c, d = corners = _corners(grid.values, corner)
     across, down = (b - a) * (1 - fy) + (d - c) * fy, (c - a) * (1 - fx) + (d - b) * fx
-    slopes = [
-        jnp.where(jnp.abs(place) < (n - 1) / 2 * grid.cell, slope, 0) / grid.cell
-        for slope, place, n in ((across, x, grid.values.shape[1]), (down, y, grid.values.shape[0]))
-    ]
     value = _bilinear(corners, fx, fy)
     change = jnp.zeros_like(value)
-    for slope, place, moved in zip(slopes, (x, y), (dx, dy), strict=True):
+    for slope, place, moved, n in (
+        (across, x, dx, grid.values.shape[1]),
+        (down, y, dy, grid.values.shape[0]),
+    ):
+        cells = jnp.zeros_like(place)  # by which the place moves
         if not isinstance(moved, SymbolicZero):
-            change = change + slope * moved
+            cells = cells + moved / grid.cell
         if not isinstance(dgrid.cell, SymbolicZero):
-            change = change - slope * place / grid.cell * dgrid.cell
+            cells = cells - place / grid.cell**2 * dgrid.cell
+        if not (isinstance(moved, SymbolicZero) and isinstance(dgrid.cell, SymbolicZero)):
+            change = change + slope * jnp.where(jnp.abs(place) < (n - 1) / 2 * grid.cell, cells, 0)
     if not isinstance(dgrid.values, SymbolicZero):
         change = change + _bilinear(_corners(dgrid.values, corner), fx, fy)
     return value, change

@@ -9,10 +9,7 @@ from qtwin.scene.grid import Grid, look_up
 
 def _at(grid: Grid, x, y, shift):
     """Transmission where every path [r] meets the object once, for every superpixel, [r, n, n]."""
-    shape = (x.shape[0], y.shape[1], x.shape[1])
-    px = jnp.broadcast_to((x + shift[:, :1])[:, None, :], shape)
-    py = jnp.broadcast_to((y + shift[:, 1:])[:, :, None], shape)
-    return look_up(grid, px, py)
+    return look_up(grid, (x + shift[:, :1])[:, None, :], (y + shift[:, 1:])[:, :, None])
 
 
 def _over_crossings(step, total, *items):

@@ -30,7 +30,7 @@ from qtwin.tissue.weights import displacement, weight
 
 REACH = 1  # partners are counted as pairs up to this many superpixels apart
 SPREAD = 7  # the point spread is kept up to this many superpixels
-ROWS, FEW = 128, 8  # paths evaluated together; of those that cross the object many times, the most often first
+ROWS, FEW = 16, 8  # paths evaluated together, as many as the cache holds; of those that cross the object many times
 MOMENTS = 16  # of an exposure, over which a drifting image is averaged
 STRAIGHT = 1024  # offsets over which the unscattered light is averaged
 
