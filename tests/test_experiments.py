@@ -11,7 +11,8 @@ import pytest
 from conftest import ROOT
 
 from qtwin import job
-from qtwin.core.config import compose
+from qtwin.calibrate.model import AbstractModel
+from qtwin.core.config import build, compose, plain
 
 FILES = sorted((ROOT / "conf" / "experiment").glob("*.yaml"))
 TINY = ["optics.pixels=8", "optics.pitch=400um", "walk.photons=8192", "budget.photons=50", "budget.exposures=4"]
@@ -26,9 +27,24 @@ def command(path: Path) -> str:
     return commands[0]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def calibrates(path: Path) -> bool:
+    return command(path).startswith("qtwin calibrate ")
+
+
+MEASURED = [path for path in FILES if calibrates(path)]
+IMAGED = [path for path in FILES if not calibrates(path)]
+
+
+@pytest.mark.parametrize("path", IMAGED, ids=lambda p: p.stem)
 def test_experiment_composes_into_elements(path):
     assert list(job.elements(compose([f"experiment={path.stem}"]))) == [*job.ELEMENTS, "protocols"]
+
+
+@pytest.mark.parametrize("path", MEASURED, ids=lambda p: p.stem)
+def test_experiment_composes_into_a_model_of_a_measurement(path):
+    cfg = compose([f"experiment={path.stem}"], name="calibrate")
+    assert isinstance(build(plain(cfg.model), "model"), AbstractModel)
+    assert cfg.data is None, "measured data are not part of the project"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
@@ -81,6 +97,15 @@ def test_tissue_depth_sweeps_over_thickness():
         compose(["experiment=tissue_depth", f"tissue.thickness={value}"])
 
 
+def test_measured_bell_predicts_every_setting_once():
+    cfg = compose(["experiment=measured_bell"], name="calibrate", hydra_node=True)
+    rounds = json.loads(f"[{cfg.hydra.sweeper.params.held_back}]")
+    assert sorted(row for held in rounds for row in held) == list(range(16))
+    for held in rounds:  # rows are alpha major: each angle of either analyser is left out once
+        assert {row // 4 for row in held} == {row % 4 for row in held} == set(range(4))
+        assert plain(compose(["experiment=measured_bell", f"held_back={held}"], name="calibrate").held_back) == held
+
+
 STUDY = """
 import importlib.util, pathlib, sys
 spec = importlib.util.spec_from_file_location("study", sys.argv[1])
@@ -92,13 +117,28 @@ study.main(sys.argv[2:], folder=pathlib.Path.cwd())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [p for p in FILES if command(p).startswith("qtwin")], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [p for p in IMAGED if command(p).startswith("qtwin")], ids=lambda p: p.stem)
 def test_experiment_runs_with_a_small_budget(path, tmp_path):
     small = ["optics.pixels=8", "walk.photons=8192", "budget.exposures=4", "logger=none", "hydra.run.dir=."]
     words = [word for word in command(path).split()[2:] if word != "-m"]
     python("-m", "qtwin.cli", "benchmark", *words, *small, cwd=tmp_path)
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["swept"] > 0 and (tmp_path / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_measured_bell_predicts_a_round(reference_data, tmp_path):
+    table = reference_data / "bell" / "epj2024_lahoz_phi_plus_table11.csv"
+    if not table.is_file():
+        pytest.skip("the folder of reference data lacks the measured Bell table")
+    given = {"data=TABLE.csv": f"data={table}"}
+    header = command(ROOT / "conf" / "experiment" / "measured_bell.yaml").split()[2:]
+    words = [given.get(word, word) for word in header if word != "-m"]
+    small = ["held_back=[0,5,10,15]", "draws=0", "starts=3", "logger=none", "hydra.run.dir=."]
+    python("-m", "qtwin.cli", "calibrate", *words, *small, cwd=tmp_path)
+    found = json.loads((tmp_path / "result.json").read_text())["figures"]["goodness"]
+    assert found["held_back_numbers"]["value"] == 12
+    assert found["held_back_p_value"]["value"] > 0.01 and (tmp_path / "report.html").exists()
 
 
 @pytest.mark.slow
