@@ -44,6 +44,7 @@ class Bell(AbstractModel):
     limits: ClassVar[tuple[str, ...]] = (
         "Efficiency, pair rate and background of one arm are told apart by a prior of the background alone.",
         "The drift of one setting is taken as independent for its three numbers; light that fades for all is not.",
+        "The most probable drift is too low where many parameters bend towards the scatter; posterior draws are not.",
     )
 
     pair_rate: jax.Array = param("Hz", positive, "pairs per second, both photons on their way")
