@@ -99,9 +99,11 @@ class Sphere(AbstractModel):
         read = table(path, KNOWN | SEEN | {"sample": ""}, optional=["sample"])
         count = len(read["g"])
         r, t = read["reflectance"], read["transmittance"]
+        off_r, off_t = 4 * read["reflectance_error"], 4 * read["transmittance_error"]
+        whole = r + t <= 1 + np.hypot(off_r, off_t)
         ok = {
-            "reflectance": ("from 0 to 1", (r >= 0) & (r <= 1)),
-            "transmittance": ("from 0 to 1, with the reflectance at most 1", (t >= 0) & (r + t <= 1 + 1e-9)),
+            "reflectance": ("from 0 to 1 within four standard errors", (r >= -off_r) & (r <= 1 + off_r)),
+            "transmittance": ("0 or more, with the reflectance at most 1, within four errors", (t >= -off_t) & whole),
             "reflectance_error": ("above 0", read["reflectance_error"] > 0),
             "transmittance_error": ("above 0", read["transmittance_error"] > 0),
             "thickness": ("above 0", read["thickness"] > 0),
