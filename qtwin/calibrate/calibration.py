@@ -23,7 +23,7 @@ from qtwin.calibrate.identify import (
 )
 from qtwin.calibrate.model import AbstractModel, Data, field, numbers
 from qtwin.calibrate.plan import Planned, planned
-from qtwin.calibrate.posterior import Posterior, posterior
+from qtwin.calibrate.posterior import Posterior, library, posterior
 from qtwin.calibrate.prior import check_keys, prior
 from qtwin.core.errors import UserError
 from qtwin.core.random import numpy_generator, stream
@@ -166,6 +166,8 @@ def calibrate(
     problem: Problem, data: Data, settings: Settings, *, key, progress: Callable[..., None] = lambda *a, **k: None
 ) -> Calibration:
     """Fit, intervals, posterior draws, identifiability, goodness. UserError where no start converges."""
+    if settings.draws:
+        library()  # told before any work is done
     z = problem.free.free(jnp.asarray(problem.free.values(problem.model)))
     progress("fitting", starts=settings.starts)
     fits = [fitted(problem, start) for start in _starts(problem, z, settings.starts, key)]

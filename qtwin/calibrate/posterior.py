@@ -4,17 +4,17 @@ It moves in u, z = z_MAP + L u with L L^T the inverse of the information at the 
 """
 
 import dataclasses
+from types import ModuleType
 from typing import NamedTuple
 
-import blackjax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from blackjax.diagnostics import effective_sample_size, potential_scale_reduction
 
 from qtwin.calibrate.fit import Problem, measured, scored
 from qtwin.calibrate.identify import covariance, inside
+from qtwin.io.file_access import optional
 
 SPREAD = 1.5  # std of the chains' starts, in units of the posterior's
 ACCEPTED = 0.9  # of the steps, on average
@@ -33,9 +33,15 @@ class Posterior(NamedTuple):
         return self.z.reshape(-1, self.z.shape[-1])
 
 
+def library() -> ModuleType:
+    """blackjax. UserError where it is not installed."""
+    return optional("blackjax", "the posterior (draws=0 does without)", "calibrate")
+
+
 def chain(problem: Problem, centre, root, key, warmup: int, draws: int):
     """One chain: u [draws, D] and whether each step diverged."""
     start, warm, run = jax.random.split(key, 3)
+    blackjax = library()
 
     def log_density(u):
         z = centre + root @ u
@@ -67,6 +73,7 @@ def _chains(problem, centre, root, keys, warmup: int, draws: int):
 
 def posterior(problem: Problem, z, *, key, chains: int = 4, warmup: int = 500, draws: int = 1000) -> Posterior:
     """Draws about the fit ``z`` [D]. They are centred on the mode of z itself, which is never at an end of a range."""
+    told = library().diagnostics
     inner = dataclasses.replace(problem, scale="z")
     middle = scored(inner, inside(problem, z)).z
     here = measured(inner, middle)
@@ -74,6 +81,6 @@ def posterior(problem: Problem, z, *, key, chains: int = 4, warmup: int = 500, d
     # the library relies on jax's usual promotion of types and ranks
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         u, diverging = _chains(inner, middle, jnp.asarray(root), jax.random.split(key, chains), warmup, draws)
-        rhat, effective = potential_scale_reduction(u), effective_sample_size(u)
+        rhat, effective = told.potential_scale_reduction(u), told.effective_sample_size(u)
     z = np.asarray(middle) + np.asarray(u) @ root.T
     return Posterior(z, np.asarray(rhat), np.asarray(effective), int(diverging))

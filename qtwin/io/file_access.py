@@ -125,9 +125,9 @@ def hdf5_file(path: Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
         check()
 
 
-def optional(name: str, use: str) -> ModuleType:
-    """A library of the extra ``files``."""
+def optional(name: str, use: str, extra: str = "files") -> ModuleType:
+    """A library of an ``extra``. UserError says how to install it."""
     try:
         return import_module(name)
     except ImportError as error:
-        raise UserError(f"{use} needs {name}, which is not installed: pip install 'qtwin[files]'") from error
+        raise UserError(f"{use} needs {name}, which is not installed: pip install 'qtwin[{extra}]'") from error

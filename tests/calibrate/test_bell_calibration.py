@@ -1,10 +1,12 @@
 """The measured Bell table is explained by its model; simulated tables are recovered."""
 
 import json
+import sys
 
 import pytest
 
 from qtwin import calibrate_job
+from qtwin.calibrate.posterior import library
 from qtwin.core.config import compose
 from qtwin.core.errors import UserError
 
@@ -27,3 +29,9 @@ def test_measured_table_gives_its_published_correlations(reference_data, tmp_pat
 def test_a_file_that_is_not_there_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"absent\.csv"):
         calibrate_job.run(compose([*QUICK, "data=absent.csv"], name="calibrate"), tmp_path)
+
+
+def test_without_the_library_of_the_posterior_one_line_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "blackjax", None)
+    with pytest.raises(UserError, match=r"the posterior \(draws=0 does without\) needs blackjax.*qtwin\[calibrate\]"):
+        library()

@@ -142,6 +142,7 @@ def test_the_whole_command_and_the_experiment_it_writes(tmp_path):
             "estimator=ghost",
             "design.free=[source.pump_power]",
             "design.starts=2",
+            "design.steps=40",
             "budget.exposures=5",
             "design.constraints=['time <= 20 s','" + str(own) + ":worth >= 0.5']",
             "design.second=-time",
