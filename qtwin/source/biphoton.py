@@ -288,6 +288,7 @@ def _wings(law, knee: float, count: int, dtype, *, key):
     return jax.lax.while_loop(lambda state: jnp.any(state[2]), again, start)[1]
 
 
+@partial(jax.jit, static_argnames="count")
 def normals(count: int, *, key):
     """Four independent standard normal float32 numbers for each of ``count`` pairs and two axes: four [count, 2].
 
