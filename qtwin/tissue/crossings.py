@@ -6,6 +6,8 @@ from jax import lax
 
 from qtwin.scene.grid import Grid, look_up
 
+GROUP = 32  # crossings that are passed over at once
+
 
 def _at(grid: Grid, x, y, shift):
     """Transmission where every path [r] meets the object once, for every superpixel, [r, n, n]."""
@@ -13,16 +15,24 @@ def _at(grid: Grid, x, y, shift):
 
 
 def _over_crossings(step, total, *items):
-    """Fold ``step(total, present [r], *item)`` over the crossings; a number that no path reaches costs nothing."""
+    """Fold ``step(total, present [r], *item)`` over the crossings; GROUP of them that no path reaches cost nothing."""
     *rest, crossings = items
+    most = rest[0].shape[1]
+    size = GROUP if most % GROUP == 0 else most
 
     def slot(total, item):
         present = item[-1] < crossings
         return lax.cond(jnp.any(present), lambda t: step(t, present, *item[:-1]), lambda t: t, total), None
 
-    numbers = jnp.arange(rest[0].shape[1], dtype=crossings.dtype)
-    # backwards a crossing is looked up again: nothing of [r, n, n] is kept beside each of them
-    return lax.scan(jax.checkpoint(slot), total, (*(jnp.moveaxis(a, 1, 0) for a in rest), numbers))[0]
+    def group(total, item):
+        # backwards a crossing is looked up again: nothing of [r, n, n] is kept beside each of them
+        reached = jnp.any(item[-1][0] < crossings)
+        return lax.cond(reached, lambda t: lax.scan(jax.checkpoint(slot), t, item)[0], lambda t: t, total), None
+
+    numbers = jnp.arange(most, dtype=crossings.dtype)
+    slots = (*(jnp.moveaxis(a, 1, 0) for a in rest), numbers)
+    groups = jax.tree.map(lambda a: a.reshape(most // size, size, *a.shape[1:]), slots)
+    return lax.scan(jax.checkpoint(group), total, groups)[0]
 
 
 def _factors(grid: Grid, x, y, shifts, crossings):

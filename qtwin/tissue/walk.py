@@ -19,7 +19,7 @@ from qtwin.tissue.slab import Layers, Slab
 BLOCKS = 32
 ROWS = 256  # a block holds whole rows of this many paths
 LOT, KEPT = 128, 32  # photons of a block walked again together, crossings kept of each in one pass
-ROOM = 128  # crossings there is room for: one shape for all slabs, so that a sweep compiles once
+ROOM = 256  # crossings there is room for: one shape for all slabs, so that a sweep compiles once
 
 
 class Walk(eqx.Module):
