@@ -216,7 +216,7 @@ def _files(command: str, overrides: Sequence[str]) -> list[str]:
     from qtwin.core.config import completed
 
     if command != "correlate":
-        return completed(overrides)
+        return completed(overrides, command)
     first, rest = (list(overrides) or [""])[0], list(overrides[1:])
     if not first or (re.match(r"[+~]*[a-z_./@]+=", first) and not Path(first).exists()):
         return list(overrides)

@@ -26,9 +26,20 @@ from qtwin.optics import FarField
 from qtwin.scene import AbstractScene
 from qtwin.source import SPDC
 from qtwin.tissue import LightPath, Slab, Walk, walk
+from qtwin.tissue.walk import memory, rounded
 from qtwin.tissue.weights import likelihood
 
+ROOM = 2**31  # bytes of the walk, at most
 WORN, LOST = 0.5, 0.02  # effective part of a walk below which it is made anew, and below which it tells nothing
+
+
+def scatter(variance, fourth, frames):
+    """Variance of the mean of ``frames`` numbers, and of their sample variance: V/F, 2 V^2/(F - 1) + kappa_4/F.
+
+    Exact for independent draws of variance V and fourth cumulant kappa_4 (Kenney & Keeping, Mathematics of Statistics,
+    part 2 (1951), from memory).
+    """
+    return variance / frames, 2 * variance**2 / (frames - 1) + fourth / frames
 
 
 class CameraImage(AbstractModel):
@@ -60,6 +71,9 @@ class CameraImage(AbstractModel):
     def check(self):
         if isinstance(self.walked, bool) or not isinstance(self.walked, int) or self.walked < 1024:
             raise FieldError("walked", f"got {self.walked!r}, accepted is a whole number from 1024 on")
+        need = memory(rounded(self.walked), self.tissue.layers().thickness.shape[0])
+        if need > ROOM:
+            raise FieldError("walked", f"{self.walked} photons need {need / 2**30:.2g} GiB, at most {ROOM >> 30}")
 
     def read(self, path: Path) -> Data:
         record, n = read_frames(path), self.optics.pixels
@@ -130,6 +144,6 @@ class CameraImage(AbstractModel):
         images = jax.tree.map(lambda a: jnp.mean(a, axis=0), self._images())
         x, mean = self._recorded(given, images)
         variance, frames = mean[x.shape[0] :], given["frames"]
-        own = variance**2 * 2 / (frames - 1) + self.gain**4 * x / frames
+        of_mean, of_variance = scatter(variance, self.gain**4 * x, frames)
         mean = jnp.where(self._effective() > LOST, mean, jnp.nan)
-        return Expected(mean, jnp.concatenate([variance / frames, own]))
+        return Expected(mean, jnp.concatenate([of_mean, of_variance]))

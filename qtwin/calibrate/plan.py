@@ -41,7 +41,9 @@ class Planned(NamedTuple):
 def planned(problem: Problem, z, edge: np.ndarray, criterion: str, *, key, repeats: int) -> Planned:
     """Shares about the fit ``z`` [D]; parameters at the ``edge`` [D] of their range stay there, their errors are nan.
 
-    UserError for models whose exposure cannot be shared out, and for criteria that are not there."""
+    UserError for models whose exposure cannot be shared out, for criteria that are not there, and where the steps do
+    not end.
+    """
     if criterion not in CRITERIA:
         raise UserError(f"plan: got {criterion!r}, accepted is null or one of {', '.join(CRITERIA)}")
     had = problem.model.exposures(problem.given)
@@ -51,26 +53,16 @@ def planned(problem: Problem, z, edge: np.ndarray, criterion: str, *, key, repea
     if not np.all(problem.used):
         raise UserError("plan: accepted is one without rows held back (held_back=null)")
     before = np.asarray(had / jnp.sum(had))
-    kept = np.flatnonzero(~edge)
+    kept = np.flatnonzero(~edge).tolist()
     steep = np.abs(slopes(problem, z))[kept]
     scale = steep / np.abs(np.asarray(problem.free.constrain(jnp.asarray(z))))[kept]
 
-    def shared(shares) -> Problem:
-        given = problem.model.longer(problem.given, shares / jnp.asarray(before))
-        return dataclasses.replace(problem, given=given)
+    def gain(shares):
+        return -np.asarray(_slope(problem, z, jnp.asarray(before), jnp.asarray(shares), tuple(kept), scale, criterion))
 
-    def covariance(shares):
-        here = local(shared(shares), z)
-        return jnp.linalg.inv((here.told + jnp.diag(here.known))[np.ix_(kept, kept)])
-
-    def loss(shares):
-        cov = covariance(shares)
-        return jnp.linalg.slogdet(cov)[1] if criterion == "D" else jnp.sum(jnp.diagonal(cov) * scale**2)
-
-    gain = jax.jit(jax.grad(loss))
     shares, excess = np.full(len(before), 1 / len(before)), np.inf
     for _ in range(STEPS):
-        worth = -np.asarray(gain(jnp.asarray(shares)))
+        worth = gain(shares)
         if not np.all(np.isfinite(worth)):
             raise UserError("plan: the rows together cannot tell the free parameters apart; fix some or give priors")
         worth = np.maximum(worth, 0.0)
@@ -80,19 +72,48 @@ def planned(problem: Problem, z, edge: np.ndarray, criterion: str, *, key, repea
             break
         shares = shares * (worth / average if criterion == "D" else np.sqrt(worth / average))
         shares /= shares.sum()
+    else:
+        raise UserError(
+            f"plan: shares have not settled after {STEPS} steps (excess {excess:.2g}); free fewer parameters"
+        )
     shares = np.where(shares < max(DROPPED, CLOSE), 1e-9, shares)
     shares /= shares.sum()
-    drawn = _fits(shared(jnp.asarray(shares)), z, jnp.asarray(edge), jax.random.split(key, repeats))
+    then = _shared(problem, jnp.asarray(before), jnp.asarray(shares))
+    drawn = _fits(then, z, jnp.asarray(edge), jax.random.split(key, repeats))
     spread = np.asarray(drawn).std(axis=0, ddof=1)
 
     def errors(w):
         out = np.full(len(edge), np.nan)
-        out[kept] = steep * np.sqrt(np.diagonal(np.asarray(covariance(jnp.asarray(w)))))
+        covariance = _covariance(problem, z, jnp.asarray(before), jnp.asarray(w), tuple(kept))
+        out[kept] = steep * np.sqrt(np.diagonal(np.asarray(covariance)))
         return out
 
     spread = np.where(edge, np.nan, spread)
     doubt = spread / np.sqrt(2 * (repeats - 1))
     return Planned(criterion, before, shares, errors(before), errors(shares), spread, doubt, excess)
+
+
+def _shared(problem: Problem, before, shares) -> Problem:
+    """The measurement with its whole exposure shared out anew."""
+    return dataclasses.replace(problem, given=problem.model.longer(problem.given, shares / before))
+
+
+@eqx.filter_jit
+def _covariance(problem: Problem, z, before, shares, kept: tuple[int, ...]):
+    """Of the parameters ``kept``, inverse of what data and priors tell."""
+    here = local(_shared(problem, before, shares), z)
+    return jnp.linalg.inv((here.told + jnp.diag(here.known))[np.ix_(kept, kept)])
+
+
+@eqx.filter_jit
+def _slope(problem: Problem, z, before, shares, kept: tuple[int, ...], scale, criterion: str):
+    """Derivative of ln det C, or of the sum of relative variances, by every share, [S]."""
+
+    def loss(shares):
+        cov = _covariance(problem, z, before, shares, kept)
+        return jnp.linalg.slogdet(cov)[1] if criterion == "D" else jnp.sum(jnp.diagonal(cov) * scale**2)
+
+    return jax.grad(loss)(shares)
 
 
 @eqx.filter_jit

@@ -77,13 +77,14 @@ def overlay(*folders: Path) -> Iterator[None]:
         _Overlay.folders = previous
 
 
-OPEN = ("prior", "bounds")  # mappings whose keys are parameters: a name that is not there yet is added
+OPEN = ("prior", "bounds")  # mappings of `calibrate` whose keys are parameters: a name that is not there yet is added
 
 
-def completed(overrides: Sequence[str]) -> list[str]:
-    """`scene.file=photo.png` alone chooses the scene that reads a file; `prior.KEY=...` needs no plus sign."""
+def completed(overrides: Sequence[str], command: str) -> list[str]:
+    """`scene.file=photo.png` alone chooses the scene that reads a file; `calibrate prior.KEY=...` needs no plus."""
     keys = [text.split("=", 1)[0].lstrip("+~") for text in overrides]
-    out = [f"++{o}" if o.split("=", 1)[0].split(".", 1)[0] in OPEN else o for o in overrides]
+    fresh = OPEN if command == "calibrate" else ()
+    out = [f"++{o}" if o.split("=", 1)[0].split(".", 1)[0] in fresh else o for o in overrides]
     chosen = "scene.file" in keys and "scene" not in keys
     return [*out, "scene=picture"] if chosen else out
 
@@ -107,7 +108,7 @@ def compose(
             overlay(*([Path(config_dir)] if config_dir else _Overlay.folders)),
             hydra.initialize_config_dir(str(find_conf()), job_name=name, version_base=VERSION_BASE),
         ):
-            return hydra.compose(name, completed(overrides), return_hydra_config=hydra_node)
+            return hydra.compose(name, completed(overrides, name), return_hydra_config=hydra_node)
     finally:
         GlobalHydra.instance().hydra = running
 

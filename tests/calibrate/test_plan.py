@@ -12,6 +12,7 @@ from qtwin import calibrate_job
 from qtwin.calibrate.calibration import pose
 from qtwin.calibrate.model import AbstractModel, Data, Expected, Part
 from qtwin.calibrate.plan import planned
+from qtwin.calibrate.slab import Sphere
 from qtwin.core.config import compose
 from qtwin.core.errors import UserError
 from qtwin.core.params import param, positive
@@ -73,6 +74,26 @@ def test_errors_of_a_bell_measurement_are_those_of_drawn_data(problem):  # noqa:
     assert np.linalg.norm(found.predicted / found.now) < np.sqrt(len(FREE))
     assert np.all(np.abs(found.simulated - found.predicted) < 4 * found.simulated_stderr)
     assert found.excess < 1e-4
+
+
+def test_samples_between_spheres_share_the_light(tmp_path):
+    """Two samples, the second measured three times less surely: D-optimal shares are even, det M goes as (w_1 w_2)^2;
+    A-optimal ones are as the root of the sum of each one's relative variances."""
+    path = tmp_path / "spheres.csv"
+    head = "thickness [mm],g,n,reflectance,reflectance_error,transmittance,transmittance_error"
+    path.write_text(f"{head}\n1,0.5,1,0.13,1e-3,0.739,1e-3\n1,0.5,1,0.13,3e-3,0.739,3e-3\n")
+    model = Sphere(mu_a="0.1 1/mm", mu_s="0.9 1/mm", photons=8192)
+    p = pose(model, model.read(path), ["mu_a", "mu_s"], {})
+    z, none = p.free.free(jnp.asarray(p.free.values(p.model))), np.zeros(4, bool)
+    found = planned(p, z, none, "D", key=jax.random.key(3), repeats=200)
+    np.testing.assert_allclose(found.shares, 0.5, atol=1e-3)
+    np.testing.assert_allclose(found.predicted, found.now, rtol=2e-3)
+    assert np.all(np.abs(found.simulated - found.predicted) < 4 * found.simulated_stderr)
+    found = planned(p, z, none, "A", key=jax.random.key(3), repeats=10)
+    relative = (found.now / np.asarray(p.free.values(p.model))) ** 2
+    one, two = relative[[0, 2]].sum(), relative[[1, 3]].sum()
+    np.testing.assert_allclose(found.shares, np.sqrt([one, two]) / np.sqrt([one, two]).sum(), atol=2e-3)
+    np.testing.assert_allclose(found.predicted[[0, 2]], found.now[[0, 2]] * np.sqrt(0.5 / found.shares[0]), rtol=1e-6)
 
 
 def test_what_cannot_be_planned_is_told(problem, tmp_path):  # noqa: F811
