@@ -79,6 +79,14 @@ class Calibration:
         return sum(bool(f.converged) and float(f.value) < float(self.fit.value) + SAME for f in self.fits)
 
 
+def _told(where: str, name: str, find: Callable, model: AbstractModel):
+    """``find(model, name)``; UserError says in which setting the name stands."""
+    try:
+        return find(model, name)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
 def pose(
     model: AbstractModel,
     data: Data,
@@ -91,7 +99,7 @@ def pose(
     model = model.started(data)
     if not free:
         raise UserError("free: names no parameter, accepted is a list such as [pair_rate,window]")
-    keys = [key for name in free for key in numbers(model, name)]
+    keys = [key for name in free for key in _told("free", name, numbers, model)]
     twice = [key for key in keys if keys.count(key) > 1]
     if twice:
         raise UserError(f"free: names {twice[0]} twice")
@@ -100,7 +108,7 @@ def pose(
         known |= dict.fromkeys([key for key in keys if key.rpartition(".")[0] == name] or [name], node)
     known |= {name: node for name, node in priors.items() if name in keys}
     for name in known:
-        field(model, name)  # told of what is not free, it is not used
+        _told("prior", name, field, model)  # of what is not free, it is not used
     bounds = dict(bounds or {})
     check_keys(bounds, keys, "bounds")
     laws = tuple(prior(key, known.get(key), field(model, key)) for key in keys)

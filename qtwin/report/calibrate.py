@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from qtwin.calibrate.calibration import Calibration
+from qtwin.calibrate.goodness import NOTHING
 from qtwin.calibrate.identify import LOOSE, Interval
 from qtwin.calibrate.likelihood import LAWS
 from qtwin.calibrate.plan import Planned
@@ -26,8 +28,8 @@ RHAT, DRAWS = 1.02, 200  # beyond, or with fewer effective draws, the posterior 
 CAPTIONS = {
     "residuals": (
         "The fit and what it leaves",
-        "Above: measured numbers (points; hollow where held back), the mean of the fitted model (lines). Below: what "
-        "is left, in standard deviations that the law of the numbers allows; ± 2 is shaded.",
+        "Above: measured numbers (points, hollow where held back, ± one standard deviation), the mean of the fitted "
+        "model (lines). Below: what is left, in standard deviations that the law of the numbers allows; ± 2 is shaded.",
     ),
     "parameters": (
         "Parameters and their intervals",
@@ -143,16 +145,17 @@ def answer(found: Calibration) -> list[str]:
     """How it went, in sentences."""
     g, law = found.goodness, LAWS[found.problem.model.law].words
     fits = "explains" if g.p_value > POORLY else "does NOT explain"
-    fits = "is not tested by" if g.freedom == 0 else fits
     lines = [
         f"The model {fits} the data: deviance {g.deviance:.1f} with {g.freedom:.1f} degrees of freedom ({law}), "
         f"p = {g.p_value:.2g} by {g.way}."
+        if g.freedom >= NOTHING
+        else f"The data do not test the model: {g.way}."
     ]
     starts = len(found.fits)
     lines.append(
         f"{found.agreeing} of {starts} starts ended in the same place ({int(found.fit.steps)} steps; one more gains "
         f"{float(found.fit.left):.1g} in the log of the density)"
-        + (f"; the walk was made anew {found.walks} times." if found.walks else ".")
+        + (f"; walks made anew: {found.walks}." if found.walks else ".")
     )
     if found.held is not None:
         h = found.held
@@ -224,7 +227,11 @@ def _plan_text(found: Calibration) -> list[str]:
         return []
     shares, errors = _plan_rows(found, found.planned)
     told = ", ".join(f"{row} {after}" for row, _, after in shares if after != "0.0 %")
-    lines = ["", f"The next exposure, {found.planned.criterion}-optimal, by row of the file: {told}."]
+    lines = [
+        "",
+        f"The next exposure, {found.planned.criterion}-optimal, by row of the file: {told}. "
+        "Errors of the numbers alone:",
+    ]
     lines += [f"  {key}: error now {now}, planned {then}, of drawn data {drawn}" for key, now, then, drawn in errors]
     return lines
 
@@ -253,7 +260,8 @@ def _residuals(found: Calibration) -> Figure:
         many = len(x) > 60
         for mask, face in ((used[i], BLUE), (~used[i], "none")):
             style = {"ms": 2 if many else 5, "mfc": face, "color": BLUE, "lw": 0}
-            column[0].plot(x[mask], found.data.values[i][mask], "o", **style)
+            bars = None if many else std[i][mask]
+            column[0].errorbar(x[mask], found.data.values[i][mask], bars, fmt="o", elinewidth=1.2, capsize=2, **style)
             column[1].plot(x[mask], pull[i][mask], "o", **style)
         column[0].plot(x, mean[i], color=ORANGE, lw=1.6, drawstyle="steps-mid" if not many else "default")
         top, low = mean[i].max(), max(mean[i].min(), 1e-12)
@@ -264,7 +272,10 @@ def _residuals(found: Calibration) -> Figure:
         column[1].axhline(0, color=GREY, lw=0.8)
         column[0].set_title(name)
         column[1].set_xlabel(f"{part.axis} / {unit}" if unit else part.axis)
-    axes[0, 0].set_ylabel(found.problem.model.unit)
+        if not unit:
+            for ax in column:
+                ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[0, 0].set_ylabel(found.problem.model.unit or "measured")
     axes[1, 0].set_ylabel("residual / std")
     return fig
 
@@ -326,8 +337,8 @@ def _plan_page(found: Calibration) -> list[str]:
     return [
         f"<h2>The next exposure, {found.planned.criterion}-optimal</h2>",
         table(["row of the file", "share now", "planned share"], shares, "nnn"),
-        "<p>Standard errors of one more measurement of the same length: shared as now, as planned, and the spread of "
-        "fits to data that were drawn of the planned one.</p>",
+        "<p>Standard errors of one more measurement of the same length, of the numbers alone (without that of a walk): "
+        "shared as now, as planned, and the spread of fits to data that were drawn of the planned one.</p>",
         table(["parameter", "now", "planned", "planned, drawn data"], cells, "hnnn"),
     ]
 

@@ -64,7 +64,7 @@ def test_object_light_gain_and_offset_are_recovered(frames):
 
 
 def test_mean_and_variance_of_frames_scatter_by_the_law():
-    """Poisson electrons times a gain, with normal noise, 40000 sets of 6 frames; without the fourth cumulant it fails."""
+    """Poisson electrons times a gain, with normal noise, 40000 sets of 6; without the fourth cumulant it fails."""
     rng, x, gain, noise, count = np.random.default_rng(8), 2.0, 1.5, 0.4, 6
     drawn = gain * rng.poisson(x, (40000, count)) + gain * noise * rng.normal(size=(40000, count))
     variance = gain**2 * (x + noise**2)
