@@ -22,7 +22,7 @@ from qtwin.scene import AbstractScene
 from qtwin.scene.grid import pixel_means
 from qtwin.source import SPDC
 from qtwin.tissue import LightPath, Slab, Walk, walk
-from qtwin.tissue.light_path import Images
+from qtwin.tissue.images import Images
 
 CHUNK = 131072  # pairs carried together
 PROTOCOLS = ("twin_beams", "ghost")

@@ -10,7 +10,7 @@ from qtwin.estimator.setting import Setting
 from qtwin.optics import FarField
 from qtwin.source import SPDC
 from qtwin.tissue import Slab
-from qtwin.tissue.light_path import Images
+from qtwin.tissue.images import Images
 
 N, PITCH = 3, 1e-4
 T = jnp.asarray([[0.95, 0.9, 0.5], [0.7, 1.0, 0.3], [0.85, 0.95, 0.6]])

@@ -17,7 +17,7 @@ from qtwin.estimator import TwinBeams
 from qtwin.estimator.linear import estimate, thin
 from qtwin.job import elements
 from qtwin.metrics.advantage import advantage, pooled_cost, pooling, smoothing
-from qtwin.tissue.light_path import _walked
+from qtwin.tissue.images import walked
 from qtwin.tissue.paths import carry
 from qtwin.twin import twin_from
 
@@ -144,7 +144,7 @@ def test_a_sweep_of_thickness_compiles_nothing_new():
     for thickness in ("20um", "300um"):
         twin = twin_from(compose([*SMALL, f"tissue.thickness={thickness}"]))
         twin.blocks(twin.walk(key=jax.random.key(0), photons=16384))
-        sizes = (carry._cache_size(), _walked._cache_size())
+        sizes = (carry._cache_size(), walked._cache_size())
         if thickness == "20um":
             before = sizes
     assert sizes == before

@@ -22,7 +22,7 @@ from qtwin.core.config import compose
 from qtwin.core.params import parameters
 from qtwin.design.sensitivity import field, put, sensitivity
 from qtwin.estimator.linear import mean, variance
-from qtwin.tissue.light_path import Images
+from qtwin.tissue.images import Images
 from qtwin.twin import Twin, twin_from
 
 FREE = ("source.pump_power", "source.crystal_length")

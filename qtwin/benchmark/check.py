@@ -9,7 +9,7 @@ from qtwin.estimator.linear import estimate
 from qtwin.estimator.protocol import Bench
 from qtwin.estimator.response import response
 from qtwin.metrics.advantage import pooling, smoothing
-from qtwin.tissue.light_path import Images
+from qtwin.tissue.images import Images
 from qtwin.tissue.walk import BLOCKS
 from qtwin.twin import Sampled
 

@@ -22,7 +22,7 @@ from qtwin.metrics.image import Quality, quality, quality_of
 from qtwin.metrics.statistics import jackknife
 from qtwin.source import SPDC, Coherent
 from qtwin.tissue import fates
-from qtwin.tissue.light_path import Images
+from qtwin.tissue.images import Images
 from qtwin.tissue.walk import BLOCKS
 from qtwin.twin import Twin
 

@@ -17,7 +17,7 @@ from qtwin.metrics.image import Quality
 from qtwin.source.sellmeier import LIGHT
 from qtwin.source.states import PLANCK
 from qtwin.tissue import Fates
-from qtwin.tissue.light_path import Images
+from qtwin.tissue.images import Images
 from qtwin.tissue.walk import BLOCKS
 from qtwin.twin import Sampled, Twin
 

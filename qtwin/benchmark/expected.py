@@ -10,7 +10,7 @@ from jax.scipy.signal import convolve
 
 from qtwin.benchmark.arms import CLOSE, STEPS
 from qtwin.estimator.protocol import AbstractProtocol, Ledger
-from qtwin.tissue.light_path import Images
+from qtwin.tissue.images import Images
 from qtwin.twin import Twin
 
 

@@ -29,7 +29,7 @@ from qtwin.core.units import show
 from qtwin.estimator.protocol import AbstractProtocol, Arm
 from qtwin.metrics.advantage import pooling, smoothing
 from qtwin.metrics.statistics import jackknife
-from qtwin.tissue.light_path import Images
+from qtwin.tissue.images import Images
 from qtwin.twin import Twin
 
 SURE = 1.959964  # standard errors, 95 %
@@ -174,7 +174,7 @@ def grid(base: Working, x: Working, y: Working, images: Images, names: tuple[str
 @eqx.filter_jit
 def _seen(twin: Twin) -> list:
     """All that the images are made of."""
-    return jax.tree.leaves((twin.path()._light(), twin.tissue.layers(), twin.tissue.ballistic()))
+    return jax.tree.leaves((twin.path()._beams(), twin.tissue.layers(), twin.tissue.ballistic()))
 
 
 def moves_light(along: Axis, base: Working) -> bool:

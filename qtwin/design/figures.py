@@ -22,7 +22,7 @@ from qtwin.benchmark.expected import Working, alike, side, solved, spreads_of
 from qtwin.core.errors import UserError
 from qtwin.core.units import parse, show
 from qtwin.estimator.protocol import AbstractLaw, Arm, Ledger
-from qtwin.tissue.light_path import Images
+from qtwin.tissue.images import Images
 
 UNITS = {"pump": "J", "time": "s", "angle": "rad"}
 FIGURES = {

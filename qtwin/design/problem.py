@@ -15,7 +15,7 @@ from qtwin.design.figures import Constraint, Figure, View
 from qtwin.estimator.protocol import Arm
 from qtwin.tissue import Walk
 from qtwin.tissue.fates import fates
-from qtwin.tissue.light_path import Images
+from qtwin.tissue.images import Images
 
 SHARP = 200.0  # of the soft minimum over tolerances: off by at most ln(S)/SHARP
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from qtwin.core.errors import UserError
 from qtwin.core.params import Element, parameters
 from qtwin.tissue import Walk
-from qtwin.tissue.light_path import Images
+from qtwin.tissue.images import Images
 from qtwin.twin import Twin
 
 

@@ -11,7 +11,7 @@ from qtwin.estimator.protocol import Arm, Bench
 from qtwin.estimator.response import beyond_poisson, recorded, response
 from qtwin.estimator.setting import Setting
 from qtwin.optics import FarField
-from qtwin.tissue.light_path import Images
+from qtwin.tissue.images import Images
 
 
 def expect(images: Images, setting: Setting, optics: FarField, detector) -> tuple[Records, Calibration]:

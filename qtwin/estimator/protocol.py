@@ -25,7 +25,7 @@ from qtwin.source import SPDC
 from qtwin.source.sellmeier import LIGHT
 from qtwin.source.states import PLANCK
 from qtwin.tissue import Slab
-from qtwin.tissue.light_path import Images
+from qtwin.tissue.images import Images
 
 
 class Bench(NamedTuple):

@@ -20,7 +20,7 @@ from qtwin.metrics.advantage import Interval, advantage, pooled_cost, pooling, s
 from qtwin.optics import FarField
 from qtwin.source import SPDC
 from qtwin.tissue import Slab
-from qtwin.tissue.light_path import Images
+from qtwin.tissue.images import Images
 from qtwin.validate.pieces import element
 
 SIDE, PITCH = 3, 1e-4

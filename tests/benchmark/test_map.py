@@ -27,7 +27,7 @@ from qtwin.optics import FarField
 from qtwin.scene import Lesion
 from qtwin.source import SPDC
 from qtwin.tissue import Slab
-from qtwin.tissue.light_path import Images
+from qtwin.tissue.images import Images
 from qtwin.tissue.walk import BLOCKS
 from qtwin.twin import Twin
 

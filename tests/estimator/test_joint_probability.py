@@ -29,7 +29,7 @@ from qtwin.estimator.protocol import Bench
 from qtwin.estimator.setting import Setting
 from qtwin.optics import FarField
 from qtwin.source.biphoton import DoubleGaussian
-from qtwin.tissue.light_path import Images
+from qtwin.tissue.images import Images
 
 
 class Source(eqx.Module):

@@ -18,7 +18,7 @@ from qtwin.estimator import bucket, thermal_ghost
 from qtwin.estimator.protocol import Bench
 from qtwin.estimator.setting import Setting
 from qtwin.estimator.thermal_ghost import Frame, FramesLaw, ThermalGhost, cnr, differential_gain
-from qtwin.tissue.light_path import Images
+from qtwin.tissue.images import Images
 
 BUCKET = SinglePhoton(efficiency=0.6, dark_rate=800.0, dead_time=0.0, jitter=0.0)
 CAMERA = Camera(efficiency=0.7, read_noise=1.5, dark_rate=120.0, full_well=1e9)

@@ -23,7 +23,7 @@ from qtwin.modes.undetected import induced_coherence_visibility, resolution
 from qtwin.optics import FarField
 from qtwin.source import SPDC
 from qtwin.tissue import Slab
-from qtwin.tissue.light_path import Images
+from qtwin.tissue.images import Images
 
 LOW = 1e-9  # pairs per mode, as good as none
 PERFECT = Camera(1.0, 0.0, 0.0, 1e12)

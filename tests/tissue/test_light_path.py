@@ -16,7 +16,7 @@ from qtwin.optics import FarField
 from qtwin.scene import Lesion
 from qtwin.source import SPDC
 from qtwin.tissue import LightPath, Slab, fates, walk
-from qtwin.tissue.light_path import STRAIGHT, image_position
+from qtwin.tissue.images import image_position
 from qtwin.tissue.walk import BLOCKS
 
 N, PITCH, FINE = 8, 1e-4, 4
@@ -305,27 +305,24 @@ def fine_map(path, per_superpixel=64):
 
 
 def over_superpixels(image, k):
-    cut = image.reshape(N, k, N, k)
-    return cut.mean(axis=(1, 3)), cut.std(axis=(1, 3))
+    return image.reshape(N, k, N, k).mean(axis=(1, 3))
 
 
 def test_no_scattering_is_beer_lambert_times_the_object(clear):
-    """exp(-mu_a d) times the mean over a superpixel of beam times object.
-
-    The offsets inside a superpixel are at least as even as random ones: errors below 4 std/sqrt(STRAIGHT).
-    """
+    """exp(-mu_a d) times the mean over a superpixel of beam times object, which diffraction (0.5 um) hardly changes."""
     path, _, images = clear
     light, through, k = fine_map(path)
     straight = np.exp(-3e3 * 5e-5)
     for found, integrand in ((images.direct, light * through), (images.direct_open, light)):
-        mean, spread = over_superpixels(integrand, k)
-        z = (found / straight - mean) / (spread / np.sqrt(STRAIGHT))
-        assert np.abs(z).max() < 4
+        np.testing.assert_allclose(found / straight, over_superpixels(integrand, k), rtol=1e-4)
     np.testing.assert_allclose(images.accepted, straight, rtol=1e-9)
 
 
 def test_no_scattering_shows_the_means_of_the_object_in_its_superpixels(clear):
-    """Where the object is even over a superpixel and its rim the ratio to the open image is its transmission."""
+    """Where the object is even over a superpixel and its rim the ratio to the open image is its transmission.
+
+    To the error of the quadrature over the soft edge (0.5 um) of a superpixel.
+    """
     path, _, images = clear
     ratio = images.direct / images.direct_open
     grid = np.asarray(path.scene.grid(N, FINE, path.optics.pitch).values)
@@ -335,20 +332,20 @@ def test_no_scattering_shows_the_means_of_the_object_in_its_superpixels(clear):
         for f in (np.min, np.max)
     )
     even = high - low < 1e-9
-    np.testing.assert_allclose(ratio[even], high[even], rtol=1e-9)
+    np.testing.assert_allclose(ratio[even], high[even], rtol=1e-6)
     assert even.sum() > 20 and high[even].min() == pytest.approx(0.3)  # clear and covered ones
-    assert np.all((ratio > low - 1e-9) & (ratio < high + 1e-9))
+    assert np.all((ratio > low - 1e-6) & (ratio < high + 1e-9))
 
 
 def test_no_scattering_spreads_by_diffraction_and_by_the_partner(clear):
-    """Second moments: the diffraction spot, and the width of the partner about its mean; sqrt(2/n) each axis."""
+    """Second moments: the diffraction spot, and the width of the partner about its mean."""
     path, _, images = clear
     _, partner = path.optics.partner(path.source)
     for moment, width in (
         (images.variance_direct, path.optics.blur(path.source)),
         (images.variance_ghost, partner),
     ):
-        assert abs(moment / images.accepted / float(width) ** 2 - 1) < 4 * np.sqrt(1 / STRAIGHT)
+        np.testing.assert_allclose(moment / images.accepted, float(width) ** 2, rtol=1e-9)
     assert images.spread_direct.argmax() == images.spread_direct.size // 2
     np.testing.assert_allclose(images.spread_ghost.sum(), images.accepted, rtol=1e-9)
 
@@ -364,10 +361,8 @@ def test_open_joint_image_without_scattering_is_the_bivariate_normal_law(clear):
         (low - (1 - shrink) * at) / width
     )
     axis = (stats.norm.pdf(at, scale=beam) * idler).reshape(N, k) * PITCH
-    mean, spread = axis.mean(axis=1), axis.std(axis=1)
-    both = mean[:, None] * mean[None, :]
-    error = np.hypot(mean[:, None] * spread[None, :], spread[:, None] * mean[None, :]) / np.sqrt(STRAIGHT)
-    assert np.abs((images.joint_open / np.exp(-0.15) - both) / error).max() < 4
+    mean = axis.mean(axis=1)
+    np.testing.assert_allclose(images.joint_open / np.exp(-0.15), mean[:, None] * mean[None, :], rtol=1e-3)
 
 
 def test_a_lens_sees_a_ray_from_the_object_where_it_started():
