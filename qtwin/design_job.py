@@ -3,9 +3,11 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from math import isfinite
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import jax
@@ -25,13 +27,14 @@ from qtwin.design.figures import Constraint, constraint, figure
 from qtwin.design.free import Parameter, parameter
 from qtwin.design.optimise import FEASIBLE, METHODS, conflict, many, optimise
 from qtwin.design.optimum import Optimum, drawn, fresh, robust, tolerances
-from qtwin.design.problem import Duel, Problem, began, deviations, look
+from qtwin.design.problem import Duel, Problem, deviations, look
 from qtwin.io.results import config_hash, files, versions, write_arrays, write_result, write_whole
 from qtwin.io.tracking import open_tracker
 from qtwin.job import ELEMENTS, flat
 from qtwin.map_job import Points, duel, number
 from qtwin.optics.far_field import STEEPEST
 from qtwin.report import design as report
+from qtwin.tissue.carry import cores
 
 log = logging.getLogger(__name__)
 ROBUST = ("expected", "worst")
@@ -160,7 +163,7 @@ def starts(problem: Problem, count: int, walk, seed: int) -> jax.Array:
     z = np.log(unit / (1 - unit))  # uniform within bounds
     open_ended = [not (isfinite(p.low) and isfinite(p.high)) for p in free.parameters]
     z = np.where(open_ended, np.asarray(own) + z, z)
-    score, slacks = (np.asarray(a) for a in many(problem, jax.vmap(free.constrain)(jnp.asarray(z)), walk))
+    score, slacks = many(problem, jax.vmap(free.constrain)(jnp.asarray(z)), walk)
     order = np.argsort(-np.where(np.isfinite(score), score, -np.inf) + 10 * np.maximum(0, -slacks).sum(axis=1))
     return jnp.concatenate([own, jnp.asarray(z[order[: count - 1]])])
 
@@ -168,14 +171,21 @@ def starts(problem: Problem, count: int, walk, seed: int) -> jax.Array:
 def found(problem: Problem, settings: Settings, asked: Mapping, walk, anew: Callable, progress: Callable) -> Optimum:
     """The best of all starts, and what is known of it. UserError where no point satisfies the constraints."""
     begin = starts(problem, asked["starts"], walk, settings.seed)
-    ways = []
-    for i, z in enumerate(begin):
-        progress(f"climbing from start {i + 1} of {len(begin)}")
+    optimise(problem, begin[0], walk, anew, asked["method"], 0, lambda *_: None)  # compiled once, for all of them
+    progress(f"climbing from {len(begin)} starts, side by side")
+    one_at_a_time = Lock()
 
-        def told(step, score, i=i):
-            progress(f"start {i + 1}, step {step}", score=score)
+    def climb(numbered):
+        i, z = numbered
 
-        ways.append(optimise(problem, z, walk, anew, asked["method"], asked["steps"], told))
+        def told(step, score):
+            with one_at_a_time:
+                progress(f"start {i + 1}, step {step}", score=score)
+
+        return optimise(problem, z, walk, anew, asked["method"], asked["steps"], told)
+
+    with ThreadPoolExecutor(cores()) as pool:
+        ways = list(pool.map(climb, enumerate(begin)))
     fit = [np.all(p.slacks >= -FEASIBLE) for p in ways]
     if not any(fit):
         end = problem.family.free.free(jnp.asarray(ways[0].x[-1]))
@@ -256,7 +266,7 @@ def run(cfg: DictConfig, folder: Path) -> float:
         progress("walking photons through the tissue", photons=settings.walk_photons)
         problem, points, (walk, view) = problem_of(cfg, settings, walked)
         if not isfinite(float(problem.objective.value(view))):
-            place = began(view) or "the objective itself"
+            place = problem.began(problem.family.origin, walk)
             raise UserError(
                 f"design.objective: {problem.objective.name} is no number at the start; it began in {place}"
             )

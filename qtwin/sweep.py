@@ -61,10 +61,21 @@ def _plugin(place: str, choice: str, extra: str) -> str:
 OmegaConf.register_new_resolver("plugin", _plugin, replace=True)
 
 
+MAPS = Path("/proc/self/maps")  # of Linux: what this process has mapped
+CROWDED = 16384  # every compiled function takes some; the kernel kills a process that asks for more than 65530
+
+
 def prepare() -> None:
     """Settings of the program, not of the library: float64, and no notice about missing accelerators."""
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
     jax.config.update("jax_enable_x64", True)
+    make_room()
+
+
+def make_room() -> None:
+    """Let go what was compiled, where there is so much of it that a long sweep over sizes would be killed."""
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > CROWDED:
+        jax.clear_caches()
 
 
 class Failures(Callback):

@@ -24,6 +24,15 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.parent != ROOT / "tests")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled_functions_are_let_go():
+    """A worker that compiles for an hour is otherwise killed by the kernel's limit of mapped places."""
+    yield
+    from qtwin.sweep import make_room
+
+    make_room()
+
+
 @pytest.fixture(scope="session")
 def reference_data() -> Path:
     """Published tables and measured data, not part of the repository."""

@@ -1,12 +1,14 @@
 """Maximise a problem by its gradient, from several starts, on one walk that is renewed when it has worn out.
 
-Limited-memory BFGS or Adam (optax) on the real line of every parameter; inequality constraints c(x) >= 0 by the
-augmented Lagrangian, L = -f + sum_i [max(0, l_i - m c_i)^2 - l_i^2]/(2 m), l_i <- max(0, l_i - m c_i) (Nocedal and
-Wright, Numerical Optimization (2006), ch. 17.4, from memory). Or sequential quadratic programming, SciPy's SLSQP.
+On the real line of every parameter: limited-memory BFGS (SciPy's L-BFGS-B) or Adam (optax), with inequality constraints
+c(x) >= 0 by the augmented Lagrangian, L = -f + (m/2) sum_i [max(0, s_i - c_i)^2 - s_i^2], m s_i <- m max(0, s_i - c_i)
+(Nocedal and Wright, Numerical Optimization (2006), ch. 17.4, from memory); or sequential quadratic programming, SciPy's
+SLSQP. One function is compiled, for every step of every start; starts climb side by side, one on every core.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -19,53 +21,33 @@ from qtwin.core.errors import UserError
 from qtwin.design.family import effective
 from qtwin.design.problem import Problem
 from qtwin.tissue import Walk
+from qtwin.tissue.carry import cores
 
-METHODS = ("lbfgs", "adam", "slsqp")
-TOGETHER = 10  # steps in one compiled call
-ENOUGH = 1e-5  # of the score, gained in one call
+TOGETHER = 10  # steps between looks at the walk, and with the same multipliers
+ENOUGH = 1e-5  # of the score, gained in one round
 FEASIBLE = 1e-4  # of a limit, by which a constraint may be missed
 WORN = 0.5  # effective part of a walk, below which it is made anew
 RATE = 0.05  # of Adam
+FIRM, FIRMEST = 10.0, 1e8  # weight m of the constraints, at first and at most
 
 
 class Path(NamedTuple):
     """One start's way."""
 
-    x: np.ndarray  # [steps, D] SI values
-    score: np.ndarray  # [steps], on the walk of the time
+    x: np.ndarray  # [1 + steps, D] SI values
+    score: np.ndarray  # [1 + steps], on the walk of the time
     slacks: np.ndarray  # [C] at the end
+    evaluations: int  # of the score with its gradient
     renewed: int  # walks made anew
-    settled: bool  # the last call gained less than ENOUGH
+    settled: bool  # the last round gained less than ENOUGH
 
 
-def _loss(problem: Problem, z, walk: Walk, multipliers, weight):
-    score, slacks = problem.figures(problem.family.free.constrain(z), walk)
-    penalty = jnp.sum(jnp.maximum(0, multipliers - weight * slacks) ** 2 - multipliers**2) / (2 * weight)
-    return penalty - score
-
-
-def _rule(method: str):
-    return optax.lbfgs() if method == "lbfgs" else optax.with_extra_args_support(optax.adam(RATE))
-
-
-@eqx.filter_jit
-def _call(problem: Problem, method: str, z, state, walk: Walk, multipliers, weight):
-    """So many steps of one start: z and state, the steps [TOGETHER, D], their scores; score and slacks at the end."""
-
-    def loss(z):
-        return _loss(problem, z, walk, multipliers, weight)
-
-    rule = _rule(method)
-    read = optax.value_and_grad_from_state(loss) if method == "lbfgs" else lambda z, state: jax.value_and_grad(loss)(z)
-
-    def step(carry, _):
-        z, state = carry
-        value, gradient = read(z, state=state)
-        change, state = rule.update(gradient, state, z, value=value, grad=gradient, value_fn=loss)
-        return (optax.apply_updates(z, change), state), (z, value)
-
-    (z, state), (way, values) = jax.lax.scan(step, (z, state), None, TOGETHER)
-    return z, state, way, -values, problem.figures(problem.family.free.constrain(z), walk)
+def side_by_side(act: Callable, items: Iterable) -> list:
+    """[act(item) ...]: the first alone, because it compiles, the others one on every core."""
+    first, *rest = items
+    done = act(first)
+    with ThreadPoolExecutor(cores()) as pool:
+        return [done, *pool.map(act, rest)]
 
 
 @eqx.filter_jit
@@ -74,27 +56,43 @@ def figures(problem: Problem, x, walk: Walk):
     return problem.figures(x, walk)
 
 
-@eqx.filter_jit
-def many(problem: Problem, x, walk: Walk):
-    """Scores and slacks at many points [P, D] in one call."""
-    return jax.lax.map(lambda one: problem.figures(one, walk), x)
+def many(problem: Problem, x, walk: Walk) -> list[np.ndarray]:
+    """Scores [P] and slacks [P, C] at many points [P, D]."""
+    found = side_by_side(lambda one: jax.block_until_ready(figures(problem, one, walk)), jnp.asarray(x))
+    return [np.stack(part) for part in zip(*found, strict=True)]
 
 
 @eqx.filter_jit
+def _read(problem: Problem, z, walk: Walk, shift, weight):
+    """(L, its derivative [D], score, slacks [C]) at z."""
+
+    def loss(z):
+        score, slacks = problem.figures(problem.family.free.constrain(z), walk)
+        penalty = weight / 2 * jnp.sum(jnp.maximum(0, shift - slacks) ** 2 - shift**2)
+        return penalty - score, (score, slacks)
+
+    (value, told), slope = jax.value_and_grad(loss, has_aux=True)(z)
+    return value, slope, *told
+
+
 def gradient(problem: Problem, z, walk: Walk):
     """(score, its derivative by the real line [D])."""
-    return jax.value_and_grad(lambda z: problem.figures(problem.family.free.constrain(z), walk)[0])(z)
+    nothing = jnp.zeros(len(problem.constraints))
+    _, slope, score, _ = _read(problem, jnp.asarray(z), walk, nothing, jnp.zeros(()))
+    return score, -slope
 
 
 @eqx.filter_jit
 def _sides(problem: Problem, z, walk: Walk):
-    """(score, slacks, and the derivatives of both) at z."""
+    """Score and slacks [1 + C], and their derivatives [1 + C, D] at z."""
 
     def both(z):
         score, slacks = problem.figures(problem.family.free.constrain(z), walk)
-        return jnp.concatenate([score[None], slacks])
+        value = jnp.concatenate([score[None], slacks])
+        return value, value
 
-    return both(z), jax.jacrev(both)(z)
+    slopes, value = jax.jacrev(both, has_aux=True)(z)
+    return value, slopes
 
 
 @eqx.filter_jit
@@ -102,76 +100,150 @@ def worn(problem: Problem, x, walk: Walk):
     return effective(problem.family.at(x), walk) < WORN
 
 
+class _Once:
+    """What is read at a point, as arrays; asked twice for the same point it is computed once."""
+
+    def __init__(self, compute: Callable):
+        self.compute, self.count = compute, 0
+        self.at: bytes = b""
+        self.found: list[np.ndarray] = []
+
+    def __call__(self, z) -> list[np.ndarray]:
+        here = np.asarray(z, float).tobytes()
+        if here != self.at:
+            self.at, self.found = here, [np.asarray(a) for a in self.compute(jnp.asarray(z))]
+            self.count += 1
+        return self.found
+
+
+def _lbfgs(z) -> Callable:
+    del z
+
+    def climb(read, heard, z, steps):
+        def told(intermediate_result):
+            if heard(intermediate_result.x):
+                raise StopIteration
+
+        stop = {"maxiter": steps, "maxfun": 20 * steps, "ftol": ENOUGH / 100, "gtol": 1e-9}
+        return minimize(lambda z: tuple(read(z)[:2]), z, jac=True, method="L-BFGS-B", callback=told, options=stop).x
+
+    return climb
+
+
+def _adam(z) -> Callable:
+    rule = optax.adam(RATE)
+    state = rule.init(jnp.asarray(z))
+
+    def climb(read, heard, z, steps):
+        nonlocal state
+        for _ in range(steps):
+            change, state = rule.update(jnp.asarray(read(z)[1]), state)
+            z = z + np.asarray(change)
+            heard(z)
+        return z
+
+    return climb
+
+
+CLIMBERS = {"lbfgs": _lbfgs, "adam": _adam}
+METHODS = (*CLIMBERS, "slsqp")
+
+
+class _Way:
+    """The points that a start has passed, told of as they come."""
+
+    def __init__(self, problem: Problem, told: Callable):
+        self.problem, self.told = problem, told
+        self.x: list[np.ndarray] = []
+        self.score: list[float] = []
+
+    def add(self, z, score, walk: Walk) -> None:
+        """UserError where the score is no number."""
+        free, x = self.problem.family.free, np.asarray(self.problem.family.free.constrain(jnp.asarray(z)))
+        if not np.isfinite(score):
+            here = ", ".join(p.shown(v) for p, v in zip(free.parameters, x, strict=True))
+            name, place = self.problem.objective.name, self.problem.began(jnp.asarray(x), walk)
+            raise UserError(f"design.objective: {name} is {float(score)} at {here}; it began in {place}")
+        self.x.append(x)
+        self.score.append(float(score))
+        if self.steps and self.steps % TOGETHER == 0:
+            self.told(self.steps, float(score))
+
+    @property
+    def steps(self) -> int:
+        return len(self.x) - 1
+
+    def ended(self, slacks, evaluations: int, renewed: int, settled: bool) -> Path:
+        return Path(np.array(self.x), np.array(self.score), np.asarray(slacks), evaluations, renewed, settled)
+
+
 def optimise(problem: Problem, z, walk: Walk, anew: Callable, method: str, steps: int, told: Callable) -> Path:
     """The way from one start ``z`` [D]. ``anew(x)`` walks the tissue of ``x``; ``told(step, score)`` hears of progress.
 
-    UserError where the score is no number on the way, or no point satisfies all constraints.
+    UserError where the score is no number on the way.
     """
     if method == "slsqp":
         return _slsqp(problem, z, walk, anew, steps, told)
-    free = problem.family.free
-    multipliers, weight = jnp.zeros(len(problem.constraints)), jnp.asarray(10.0)
-    way: list[np.ndarray] = []
-    scores: list[np.ndarray] = []
-    renewed, missed, settled = 0, np.inf, False
-    best, state = -np.inf, _rule(method).init(z)
-    while len(way) * TOGETHER < steps and not settled:
-        z, state, past, losses, (score, slacks) = _call(problem, method, z, state, walk, multipliers, weight)
-        x = free.constrain(z)
-        if not bool(jnp.isfinite(score)):
-            last = ", ".join(p.shown(v) for p, v in zip(free.parameters, free.constrain(past[-1]), strict=True))
-            raise UserError(f"design.objective: {problem.objective.name} is {float(score)} after a step from {last}")
-        way.append(np.asarray(jax.vmap(free.constrain)(past)))
-        scores.append(np.asarray(losses))
-        told(len(way) * TOGETHER, float(score))
-        off = float(jnp.max(jnp.maximum(0, -slacks), initial=0.0))
+    way, z, climb = _Way(problem, told), np.asarray(z, float), CLIMBERS[method](z)
+    shift, weight = np.zeros(len(problem.constraints)), FIRM
+    evaluations, rounds, renewed, missed, best = 0, 0, 0, np.inf, -np.inf
+    while True:
+        reading = _Once(lambda z, w=walk, s=shift, m=weight: _read(problem, z, w, jnp.asarray(s), jnp.asarray(m)))
+
+        def read(z, reading=reading, walk=walk):
+            found = reading(z)
+            if not (way.x and np.isfinite(found[2])):
+                way.add(z, found[2], walk)
+            return found
+
+        def heard(z, read=read, walk=walk):
+            way.add(z, read(z)[2], walk)
+            return way.steps % TOGETHER == 0 and bool(worn(problem, way.x[-1], walk))
+
+        left = steps - way.steps if way.x else steps
+        read(z)
+        if left > 0:
+            z = climb(read, heard, z, left if method == "lbfgs" and not problem.constraints else min(left, TOGETHER))
+        _, _, score, slacks = read(z)
+        evaluations, rounds = evaluations + reading.count, rounds + 1
+        off = float(np.max(np.maximum(0, -slacks), initial=0.0))
         settled = off < FEASIBLE and abs(float(score) - best) < ENOUGH
+        if settled or max(way.steps, rounds) >= steps:
+            return way.ended(slacks, evaluations, renewed, settled)
         best = float(score)
-        if problem.constraints:
-            multipliers = jnp.maximum(0, multipliers - weight * slacks)
-            weight = weight * 4 if off > max(missed / 4, FEASIBLE) else weight
-            missed, state = off, _rule(method).init(z)  # another function now
-        if not settled and bool(worn(problem, x, walk)):
-            walk, renewed, best, state = anew(x), renewed + 1, -np.inf, _rule(method).init(z)
-    score, slacks = figures(problem, x, walk)
-    way.append(np.asarray(x)[None])
-    scores.append(np.asarray(score)[None])
-    return Path(np.concatenate(way), np.concatenate(scores), np.asarray(slacks), renewed, settled)
+        firmer = min(weight * 4, FIRMEST) if off > max(missed / 4, FEASIBLE) else weight
+        shift, weight, missed = np.maximum(0, shift - slacks) * weight / firmer, firmer, off
+        if bool(worn(problem, way.x[-1], walk)):
+            walk, renewed, best = anew(way.x[-1]), renewed + 1, -np.inf
 
 
 def _slsqp(problem: Problem, z, walk: Walk, anew: Callable, steps: int, told: Callable) -> Path:
-    free, renewed = problem.family.free, 0
-    way: list[np.ndarray] = []
-    scores: list[float] = []
+    way, z = _Way(problem, told), np.asarray(z, float)
+    evaluations, renewed = 0, 0
     while True:
-        memory: dict = {}
+        sides: Any = _Once(lambda z, walk=walk: _sides(problem, z, walk))
 
-        def sides(z, walk=walk, memory=memory):
-            if memory.get("z") != z.tobytes():
-                memory.update(z=z.tobytes(), found=[np.asarray(a) for a in _sides(problem, jnp.asarray(z), walk)])
-            return memory["found"]
+        def heard(z, sides=sides, walk=walk):
+            way.add(z, sides(z)[0][0], walk)
 
-        def heard(z, sides=sides):
-            way.append(np.asarray(free.constrain(jnp.asarray(z))))
-            scores.append(sides(z)[0][0])
-            told(len(way), scores[-1])
-
-        heard(np.asarray(z, float))
-        limits = [{"type": "ineq", "fun": lambda z: sides(z)[0][1:], "jac": lambda z: sides(z)[1][1:]}]
+        if not way.x:
+            heard(z)
+        limits = {"type": "ineq", "fun": lambda z, at=sides: at(z)[0][1:], "jac": lambda z, at=sides: at(z)[1][1:]}
         found = minimize(
-            lambda z: (-sides(z)[0][0], -sides(z)[1][0]),
-            np.asarray(z, float),
+            lambda z, at=sides: (-at(z)[0][0], -at(z)[1][0]),
+            z,
             jac=True,
             method="SLSQP",
-            constraints=limits if problem.constraints else (),
+            constraints=[limits] if problem.constraints else (),
             callback=heard,
-            options={"maxiter": steps, "ftol": ENOUGH / 10},
+            options={"maxiter": max(steps - way.steps, 1), "ftol": ENOUGH / 10},
         )
-        z, x = jnp.asarray(found.x), free.constrain(jnp.asarray(found.x))
-        if not np.isfinite(sides(found.x)[0]).all():
-            raise UserError(f"design.objective: {problem.objective.name} is {sides(found.x)[0][0]} on the way")
-        if len(way) >= steps or not bool(worn(problem, x, walk)):
-            return Path(np.array(way), np.array(scores), sides(found.x)[0][1:], renewed, bool(found.success))
+        z, evaluations = found.x, evaluations + sides.count
+        x = problem.family.free.constrain(jnp.asarray(z))
+        if way.steps >= steps or not bool(worn(problem, x, walk)):
+            if not np.array_equal(way.x[-1], x):
+                heard(z)
+            return way.ended(sides(z)[0][1:], evaluations, renewed, bool(found.success))
         walk, renewed = anew(x), renewed + 1
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from qtwin.core.random import stream
 from qtwin.core.records import Estimate
-from qtwin.design.optimise import Path, gradient, many
+from qtwin.design.optimise import Path, gradient, many, side_by_side
 from qtwin.design.problem import Problem
 from qtwin.metrics.advantage import Interval, advantage, pooled_cost, pooling, smoothing
 from qtwin.metrics.statistics import jackknife
@@ -100,11 +100,9 @@ def tolerances(problem: Problem, z, walk: Walk) -> tuple[list[Tolerance], np.nda
     """Hessian by central differences of gradients, and the profile of every parameter alone around ``z`` [D]."""
     free, count = problem.family.free, len(z)
     top, slope = gradient(problem, z, walk)
-    rows = []
-    for i in range(count):
-        step = STEP * jnp.eye(count)[i]
-        rows.append((gradient(problem, z + step, walk)[1] - gradient(problem, z - step, walk)[1]) / (2 * STEP))
-    hessian = np.asarray(jnp.stack(rows))
+    steps = STEP * np.concatenate([np.eye(count), -np.eye(count)])
+    up, down = np.split(np.array(side_by_side(lambda s: gradient(problem, z + s, walk)[1], steps)), 2)
+    hessian = (up - down) / (2 * STEP)
     hessian = (hessian + hessian.T) / 2
     out = []
     for i in range(count):
@@ -116,7 +114,7 @@ def tolerances(problem: Problem, z, walk: Walk) -> tuple[list[Tolerance], np.nda
         while True:
             places = np.asarray(z)[None] + reach * PROFILE[:, None] * np.eye(count)[i]
             x = np.asarray(jax.vmap(free.constrain)(jnp.asarray(places)))
-            score = np.asarray(many(problem, jnp.asarray(x), walk)[0])
+            score = many(problem, x, walk)[0]
             lost = score - float(top) - _least(problem, float(top))
             halves = slice(middle, None, -1), slice(middle, None)
             new = [_crossing(x[half, i], lost[half]) for half in halves]

@@ -67,6 +67,21 @@ class Problem(eqx.Module):
     def look(self, working: Working, walk: Walk) -> View:
         return look(working, walk, self.duel)
 
+    def began(self, x, walk: Walk) -> str:
+        """Where a number that is not finite began, in words."""
+        at = self.look(self.family.at(x), walk)
+        law = at.ours()
+        steps = (
+            ("the mean images", at.images),
+            (f"the ledger of {at.arm.name!r}", law.ledger),
+            (f"the mean of {at.arm.name!r}", law.mean()),
+            (f"the variance of {at.arm.name!r}", law.variance()),
+        )
+        for words, values in steps:
+            if not all(bool(jnp.all(jnp.isfinite(a))) for a in jax.tree.leaves(values)):
+                return words
+        return "the objective itself"
+
     def figures(self, x, walk: Walk):
         """(score, slacks [C]) at SI values ``x`` [D]."""
         there = self.family.at(x)
@@ -114,18 +129,3 @@ def deviations(spreads: Sequence[float], count: int, seed: int) -> np.ndarray:
     """Normal deviations [count, T] of standard deviations ``spreads``, from a scrambled Sobol sequence."""
     points = qmc.Sobol(len(spreads), seed=seed).random(count)
     return norm.ppf(np.clip(points, 1e-6, 1 - 1e-6)) * np.asarray(spreads)
-
-
-def began(at: View) -> str:
-    """Where a number that is not finite began, in words; '' where all are finite."""
-    law = at.ours()
-    steps = (
-        ("the mean images", at.images),
-        (f"the ledger of {at.arm.name!r}", law.ledger),
-        (f"the mean of {at.arm.name!r}", law.mean()),
-        (f"the variance of {at.arm.name!r}", law.variance()),
-    )
-    for words, values in steps:
-        if not all(bool(jnp.all(jnp.isfinite(a))) for a in jax.tree.leaves(values)):
-            return words
-    return ""

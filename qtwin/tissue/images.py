@@ -22,7 +22,7 @@ from qtwin.tissue.weights import displacement, weight
 REACH = 1  # partners are counted as pairs up to this many superpixels apart
 NEIGHBOURS = range(2 * REACH + 1)
 SPREAD = 7  # the point spread is kept up to this many superpixels
-ROWS, FEW = 16, 8  # paths evaluated together, as many as the cache holds; of those that cross the object many times
+ROWS, FEW = 8, 2  # paths evaluated together, as many as the cache holds; of those that cross the object many times
 
 
 class Images(NamedTuple):

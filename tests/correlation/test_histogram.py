@@ -1,9 +1,7 @@
 """Histograms of delays against brute force, closed forms, and themselves however the record is cut."""
 
-import sys
 import tracemalloc
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +9,6 @@ import pytest
 from qtwin.core.errors import UserError
 from qtwin.core.records import TimeTags
 from qtwin.correlation.histogram import autocorrelation, cross_correlation, start_stop
-
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
 def record(span, *rows, resolution=1.0):
@@ -166,16 +162,6 @@ def test_start_stop_where_nothing_waits_any_more():
     h = start_stop([record(1000, [100, 200], [100, 200])], 0, 1, 4, 2)
     assert (h.probability.value[1], h.probability.error[1]) == (0, 1)
     assert np.isfinite(h.mean.value).all() and np.isfinite(h.mean.error).all()
-
-
-@pytest.mark.slow
-def test_speed_against_two_pointers_in_c():
-    """1e7 + 1e7 tags, histogram and coincidences, at three rates: within 1.2 times the compiled loop."""
-    sys.path.insert(0, str(SCRIPTS))
-    import correlator_speed
-
-    sys.path.remove(str(SCRIPTS))
-    assert all(ratio < 1.2 for pair in correlator_speed.main() for ratio in pair)
 
 
 def test_memory_is_bounded_by_a_stretch():

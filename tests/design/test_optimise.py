@@ -102,7 +102,10 @@ def test_an_objective_that_is_no_number_says_where():
             score, slacks = super().figures(x, walk)
             return jnp.where(x[0] > 1.0, jnp.nan, score), slacks
 
-    with pytest.raises(UserError, match=r"design\.objective: coupling is nan after a step from .* m, .* m"):
+        def began(self, x, walk):
+            return "the overlap"
+
+    with pytest.raises(UserError, match=r"design\.objective: coupling is nan at .* m, .* m; it began in the overlap"):
         climb(Broken(2.0), "adam", steps=100)
 
 
