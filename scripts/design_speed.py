@@ -43,7 +43,7 @@ def problem(*overrides):
     return made, walk, lambda x: walked(made.family.at(jnp.asarray(x)))
 
 
-def cost(act, repeats=6):
+def cost(act, repeats=20):
     found = []
     for _ in range(repeats):
         begin = time.process_time()

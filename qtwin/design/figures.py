@@ -51,6 +51,7 @@ class View(NamedTuple):
     opponent: Arm
     match: str
     dose: float | None  # of one exposure; None: what budget.photons gives
+    own: tuple[jax.Array, AbstractLaw] | None = None  # `at_dose`, found once for all figures
 
     def entry(self, ledger: Ledger):
         """The dose in a ledger."""
@@ -69,10 +70,16 @@ class View(NamedTuple):
 
         return solved(reached, (self.working, self.images, self.absorptance), self.working.photons, dose)
 
+    def at_dose(self) -> tuple[jax.Array, AbstractLaw]:
+        """Photons per superpixel and law of the arm that is designed."""
+        if self.own is not None:
+            return self.own
+        photons = self.working.photons if self.dose is None else self.photons(self.arm, self.dose)
+        return photons, self.law(self.arm, photons)
+
     def ours(self) -> AbstractLaw:
         """Law of the arm that is designed, at the dose."""
-        own = self.working.photons
-        return self.law(self.arm, own if self.dose is None else self.photons(self.arm, self.dose))
+        return self.at_dose()[1]
 
 
 def _law(arm: Arm, given: tuple[Working, Images], photons) -> AbstractLaw:
@@ -192,8 +199,7 @@ def figure(key: str, text, view: View) -> Figure:
 
 
 def _bench(view: View):
-    own = view.working.photons
-    return view.working.twin.bench(view.images, own if view.dose is None else view.photons(view.arm, view.dose))
+    return view.working.twin.bench(view.images, view.at_dose()[0])
 
 
 class Constraint(eqx.Module):

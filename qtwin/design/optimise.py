@@ -188,7 +188,9 @@ def optimise(problem: Problem, z, walk: Walk, anew: Callable, method: str, steps
     shift, weight = np.zeros(len(problem.constraints)), FIRM
     evaluations, rounds, renewed, missed, best = 0, 0, 0, np.inf, -np.inf
     while True:
-        reading = _Once(lambda z, w=walk, s=shift, m=weight: _read(problem, z, w, jnp.asarray(s), jnp.asarray(m)))
+        reading = _Once(
+            lambda z, w=walk, s=shift, m=weight: _read(problem, z, w, jnp.asarray(s), jnp.asarray(m, s.dtype))
+        )
 
         def read(z, reading=reading, walk=walk):
             found = reading(z)

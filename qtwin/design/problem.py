@@ -31,7 +31,8 @@ class Duel(NamedTuple):
 
 def view(working: Working, images: Images, absorptance, duel: Duel) -> View:
     """What the objective sees."""
-    return View(working, images, absorptance, duel.arm, duel.opponent, duel.match, duel.dose)
+    at = View(working, images, absorptance, duel.arm, duel.opponent, duel.match, duel.dose)
+    return at._replace(own=at.at_dose())
 
 
 def seen(working: Working, walk: Walk) -> tuple[Images, jax.Array]:
@@ -114,15 +115,17 @@ class Problem(eqx.Module):
     def _values(self, there: Working, walk: Walk):
         blocks = seen(there, walk)
 
-        def without(a):
-            return (jnp.sum(a, axis=0, keepdims=True) - a) / (a.shape[0] - 1)
+        def means(a):
+            whole = jnp.sum(a, axis=0, keepdims=True)
+            return jnp.concatenate([whole / a.shape[0], (whole - a) / (a.shape[0] - 1)])
 
         def read(parts):
             images, absorptance = parts
             at = view(there, images, absorptance, self.duel)
             return jnp.stack([self.objective.score(at), *(c.figure.value(at) for c in self.constraints)])
 
-        return read(mean(blocks)), jax.lax.map(read, jax.tree.map(without, blocks))
+        found = jax.lax.map(read, jax.tree.map(means, blocks))
+        return found[0], found[1:]
 
 
 def deviations(spreads: Sequence[float], count: int, seed: int) -> np.ndarray:

@@ -22,6 +22,7 @@ from qtwin.tissue.weights import displacement, weight
 REACH = 1  # partners are counted as pairs up to this many superpixels apart
 NEIGHBOURS = range(2 * REACH + 1)
 SPREAD = 7  # the point spread is kept up to this many superpixels
+GROUP = 16  # rows that are passed over at once where none of their paths counts
 ROWS, FEW = 8, 2  # paths evaluated together, as many as the cache holds; of those that cross the object many times
 
 
@@ -198,29 +199,33 @@ def walked(beams: Beams, layers: Layers, walked: Layers, paths: Paths, *, half, 
     del object_layer  # part of the compiled identity: layers.object is a plain number
     m, size = paths.boost.shape[1], ROWS if once else FEW
     kind = beams.beam.dtype
+    inside = jnp.sum(paths.direction**2, axis=-1) <= jnp.asarray(beams.aperture, jnp.float32) ** 2
+    counted = (paths.transmitted > 0) & (paths.strayed > 0) & inside & (paths.boost > 0)
+    counted = counted & ((paths.crossings == 1) if once else (paths.crossings > 1))
 
-    def rows(total, item):
-        part, start = item
-        inside = jnp.sum(part.direction**2, axis=-1) <= jnp.asarray(beams.aperture, jnp.float32) ** 2
-        mask = (part.transmitted > 0) & (part.strayed > 0) & inside & (part.boost > 0)
-        mask = mask & ((part.crossings == 1) if once else (part.crossings > 1))
+    def some(act):
+        """``act`` where any of the paths counts: the rest of a block is empty room."""
+        return lambda total, item: (lax.cond(jnp.any(item[1]), act, lambda t, _: t, total, item), None)
 
-        def add(total):
-            w = weight(part, layers, walked) * mask.astype(kind) * beams.entrance
-            end = image_position(part.direction, displacement(part.shift, layers, walked), beams.behind)
-            shifts = displacement(part.crossed_at, layers, walked)
-            end = jnp.where(mask[:, None], end, 0)
-            more = half(beams, w, shifts, part.crossings, end, _spread_points(size, start))
-            return jax.tree.map(jnp.add, total, more)
+    def add(total, item):
+        part, mask, start = item
+        w = weight(part, layers, walked) * mask.astype(kind) * beams.entrance
+        end = image_position(part.direction, displacement(part.shift, layers, walked), beams.behind)
+        shifts = displacement(part.crossed_at, layers, walked)
+        end = jnp.where(mask[:, None], end, 0)
+        more = half(beams, w, shifts, part.crossings, end, _spread_points(size, start))
+        return jax.tree.map(jnp.add, total, more)
 
-        return lax.cond(jnp.any(mask), add, lambda t: t, total), None
+    def several(total, items):
+        # recomputed backwards: what a row needs again is its paths, never the object's map beside each of them
+        return lax.scan(jax.checkpoint(some(add)), total, items)[0]
 
     def block(item):
-        part, number = item
-        split = jax.tree.map(lambda a: a.reshape(m // size, size, *a.shape[1:]), part)
+        part, mask, number = item
         starts = number * m + jnp.arange(m // size) * size
-        # recomputed backwards: what a row needs again is its paths, never the object's map beside each of them
-        total, _ = lax.scan(jax.checkpoint(rows), _empty(half, beams.centres.shape[0], kind), (split, starts))
-        return total
+        group = GROUP if len(starts) % GROUP == 0 else len(starts)
+        items = jax.tree.map(lambda a: a.reshape(-1, group, size, *a.shape[1:]), (part, mask))
+        empty = _empty(half, beams.centres.shape[0], kind)
+        return lax.scan(some(several), empty, (*items, starts.reshape(-1, group)))[0]
 
-    return lax.map(block, (paths, jnp.arange(BLOCKS)))
+    return lax.map(block, (paths, counted, jnp.arange(BLOCKS)))
