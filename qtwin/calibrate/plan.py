@@ -2,9 +2,9 @@
 
     D-optimal: ln det M(w) largest      A-optimal: tr(C M(w)^-1) least, C = diag((dx/dz)^2/x^2)      sum_s w_s = 1
 
-M(w): information of the data and the priors with the whole exposure as it was, row s taking the share w_s. By
-multiplicative steps w_s <- w_s g_s/<g>, g_s the gain of row s (Silvey, Titterington & Torsney, Commun. Stat. A 7, 1379
-(1978), from memory): at the optimum no row that is used gains more than another, and none that is left out gains more.
+M(w): information of the data and the priors with the whole exposure as it was, row s taking the share w_s. By the
+multiplicative steps of `qtwin.design.planning`, from the gain g_s of every row: at the optimum no row that is used
+gains more than another, and none that is left out gains more.
 Where counts scatter beyond Poisson's law, a longer exposure gains less: g_s is the derivative of what is gained.
 """
 
@@ -19,9 +19,10 @@ import numpy as np
 from qtwin.calibrate.fit import Problem, local, scoring
 from qtwin.calibrate.identify import slopes
 from qtwin.core.errors import UserError
-from qtwin.design.planning import CLOSE, CRITERIA, DROPPED
+from qtwin.design.planning import CRITERIA, allocated
 
 STEPS = 5000
+LEAST = 1e-9  # share of a row that is left out: its counts are then 0, not absent
 ENOUGH = 1e-4  # of the excess: shares that give the criterion to this part of a parameter
 
 
@@ -57,26 +58,18 @@ def planned(problem: Problem, z, edge: np.ndarray, criterion: str, *, key, repea
     steep = np.abs(slopes(problem, z))[kept]
     scale = steep / np.abs(np.asarray(problem.free.constrain(jnp.asarray(z))))[kept]
 
-    def gain(shares):
-        return -np.asarray(_slope(problem, z, jnp.asarray(before), jnp.asarray(shares), tuple(kept), scale, criterion))
-
-    shares, excess = np.full(len(before), 1 / len(before)), np.inf
-    for _ in range(STEPS):
-        worth = gain(shares)
-        if not np.all(np.isfinite(worth)):
+    def worth(shares):
+        slope = _slope(problem, z, jnp.asarray(before), jnp.asarray(shares), tuple(kept), scale, criterion)
+        if not np.all(np.isfinite(slope)):
             raise UserError("plan: the rows together cannot tell the free parameters apart; fix some or give priors")
-        worth = np.maximum(worth, 0.0)
-        average = float(shares @ worth)
-        excess = float(worth.max() / average - 1)
-        if excess < ENOUGH:
-            break
-        shares = shares * (worth / average if criterion == "D" else np.sqrt(worth / average))
-        shares /= shares.sum()
-    else:
+        return np.maximum(-np.asarray(slope), 0.0)
+
+    shares, excess = allocated(worth, len(before), criterion, ENOUGH, STEPS)
+    if excess >= ENOUGH:
         raise UserError(
             f"plan: shares have not settled after {STEPS} steps (excess {excess:.2g}); free fewer parameters"
         )
-    shares = np.where(shares < max(DROPPED, CLOSE), 1e-9, shares)
+    shares = np.maximum(shares, LEAST)
     shares /= shares.sum()
     then = _shared(problem, jnp.asarray(before), jnp.asarray(shares))
     drawn = _fits(then, z, jnp.asarray(edge), jax.random.split(key, repeats))

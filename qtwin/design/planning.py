@@ -36,6 +36,24 @@ class Plan(NamedTuple):
     excess: float  # how much more the best setting is worth than the average, relative: 0 at the optimum
 
 
+def allocated(worth: Callable, count: int, criterion: str, close: float, steps: int) -> tuple[np.ndarray, float]:
+    """Shares [S] of settings, and the excess that is left: below ``close``, unless ``steps`` were too few.
+
+    ``worth(shares)`` [S]: what a little more of every setting adds to the criterion.
+    """
+    shares, excess = np.full(count, 1 / count), np.inf
+    for _ in range(steps):
+        each = worth(shares)
+        average = float(shares @ each)
+        excess = float(each.max() / average - 1)
+        if excess < close:
+            break
+        shares = shares * (each / average if criterion == "D" else np.sqrt(each / average))
+        shares /= shares.sum()
+    shares = np.where(shares < DROPPED, 0, shares)
+    return shares / shares.sum(), excess
+
+
 def information(rates: Callable, theta) -> jax.Array:
     """I_s [S, D, D] of ``rates(theta)`` [S, K] or [S], Hz, at parameters ``theta`` [D]; per second of exposure."""
     r, slopes = rates(theta), jax.jacfwd(rates)(theta)
@@ -65,20 +83,14 @@ def plan(each, total: float, criterion: str = "D", scale=None) -> Plan:
     scaled = each / unit[:, None] / unit
     if np.linalg.cond(scaled.sum(axis=0)) > 1e12:
         raise UserError("rates: the settings together cannot tell the parameters apart; accepted are more settings")
-    shares, excess = np.full(count, 1 / count), np.inf
     weight = weight / unit[:, None] / unit
-    for _ in range(STEPS):
+
+    def worth(shares):
         inverse = np.linalg.inv(np.einsum("s,sij->ij", shares, scaled))
         kernel = inverse if criterion == "D" else inverse @ weight @ inverse
-        worth = np.einsum("ij,sji->s", kernel, scaled)
-        average = float(shares @ worth)
-        excess = float(worth.max() / average - 1)
-        if excess < CLOSE:
-            break
-        shares = shares * (worth / average if criterion == "D" else np.sqrt(worth / average))
-        shares /= shares.sum()
-    shares = np.where(shares < DROPPED, 0, shares)
-    shares /= shares.sum()
+        return np.einsum("ij,sji->s", kernel, scaled)
+
+    shares, excess = allocated(worth, count, criterion, CLOSE, STEPS)
     errors, covariance = _errors(each, shares, total)
     return Plan(shares, errors, _errors(each, np.full(count, 1 / count), total)[0], covariance, excess)
 
