@@ -93,7 +93,7 @@ def search(budget):
     z = free.free(made.family.origin)
     path = optimise(made, z, walk, anew, "lbfgs", 200, lambda *_: None)
     steps = len(path.x) - 1
-    print(f"by gradient: score {path.score[-1]:.5f} after {steps} steps, each at least one value and gradient")
+    print(f"by gradient: score {path.score[-1]:.5f} after {steps} steps, {path.evaluations} values with their gradients")
     best: list[float] = []
 
     def objective(trial):
