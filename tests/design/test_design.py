@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compilations import compilations
 
 from qtwin import design_job
 from qtwin.benchmark.settings import Settings
@@ -110,6 +111,12 @@ def test_optimum_is_that_of_an_exhaustive_scan(protocol, objective, key, bounds)
     assert path.score[-1] < scan.max() + 0.005
     if key == "optics.idler_x":
         assert abs(path.x[-1, 0]) < 2e-5
+    # another start, on the walk of another seed
+    begin = problem.family.free.free(jnp.asarray(path.x[0])) + 0.3
+    again = problem.family.start.twin.walk(key=jax.random.key(1), photons=8192)
+    with compilations() as found:
+        optimise(problem, begin, again, None, "lbfgs", 3, lambda *_: None)
+    assert not found
 
 
 @pytest.mark.slow

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compilations import compilations
 
 from qtwin.core.errors import UserError
 from qtwin.core.params import param, positive
 from qtwin.design.free import Free, parameter
-from qtwin.design.optimise import METHODS, conflict, many, optimise
+from qtwin.design.optimise import METHODS, conflict, many, optimise, side_by_side
 from qtwin.design.optimum import tolerances
 
 FIELD = param("m", positive, "a waist").metadata
@@ -124,3 +125,47 @@ def test_tolerances_are_those_of_the_closed_form():
 def test_many_points_in_one_call():
     x = jnp.asarray([[2.0, 2.0], [1.0, 2.0]])
     np.testing.assert_allclose(many(Coupling(2.0), x, None)[0], [0.0, np.log(0.8)], atol=1e-14)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_worn_walk_is_made_anew_and_the_climb_goes_on(method, monkeypatch):
+    """The walk is a number that moves the optimum: the way ends at that of the walk that is made where it led."""
+
+    class Walked(Coupling):
+        def figures(self, x, walk):
+            score = jnp.sum(jnp.log(2 * x * walk / (x**2 + walk**2)))
+            return score, jnp.zeros(0)
+
+    monkeypatch.setattr("qtwin.design.optimise.worn", lambda problem, x, walk: float(walk) < 1.9)
+    start = FREE.free(jnp.asarray((0.3, 6.0)))
+    path = optimise(Walked(2.0), start, jnp.asarray(1.0), lambda x: jnp.asarray(2.0), method, 400, lambda *_: None)
+    assert path.renewed == 1
+    np.testing.assert_allclose(path.x[-1], [2.0, 2.0], rtol=2e-2)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_is_compiled_between_steps_and_starts(method):
+    """After the first reading; multipliers, weights and another start are numbers, not code."""
+
+    def room(x):
+        return (3.0 - x[0] - x[1]) / 3.0
+
+    problem = Coupling(2.0, (room,))
+    climb(problem, method, steps=30)
+    with compilations() as found:
+        climb(problem, method, start=(2.0, 0.4), steps=60)
+    assert not found
+    with compilations() as found:
+        climb(Coupling(2.0, (room, room)), method, steps=10)
+    assert found
+
+
+def test_starts_side_by_side_keep_their_order():
+    assert side_by_side(lambda n: n * n, range(9)) == [n * n for n in range(9)]
+    with pytest.raises(UserError, match="no good"):
+        side_by_side(_refuse_the_third, range(5))
+
+
+def _refuse_the_third(n):
+    if n == 3:
+        raise UserError("no good")
