@@ -70,7 +70,9 @@ class Problem(eqx.Module):
 
     def began(self, x, walk: Walk) -> str:
         """Where a number that is not finite began, in words."""
-        at = self.look(self.family.at(x), walk)
+        at = eqx.filter_jit(look)(
+            self.family.at(x), walk, self.duel
+        )  # compiled: what the twin refuses is looked at too
         law = at.ours()
         steps = (
             ("the mean images", at.images),
