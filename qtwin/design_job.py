@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from scipy.stats import qmc
 
 from qtwin.benchmark.settings import Settings, whole
+from qtwin.core import hosts
 from qtwin.core.config import plain
 from qtwin.core.errors import FieldError, UserError
 from qtwin.core.random import stream
@@ -184,7 +185,8 @@ def found(problem: Problem, settings: Settings, asked: Mapping, walk, anew: Call
 
         return optimise(problem, z, walk, anew, asked["method"], asked["steps"], told)
 
-    with ThreadPoolExecutor(cores()) as pool:
+    # hosts walk together, so they must walk in the same order
+    with ThreadPoolExecutor(1 if hosts.connected() else cores()) as pool:
         ways = list(pool.map(climb, enumerate(begin)))
     fit = [np.all(p.slacks >= -FEASIBLE) for p in ways]
     if not any(fit):

@@ -28,6 +28,7 @@ ENOUGH = 1e-5  # of the score, gained in one round
 FEASIBLE = 1e-4  # of a limit, by which a constraint may be missed
 WORN = 0.5  # effective part of a walk, below which it is made anew
 RATE = 0.05  # of Adam
+OUTSIDE = 10.0  # of the score, by which a trial that gives no number is taken to be worse than the start of its round
 FIRM, FIRMEST = 10.0, 1e8  # weight m of the constraints, at first and at most
 
 
@@ -116,16 +117,22 @@ class _Once:
         return self.found
 
 
-def _lbfgs(z) -> Callable:
-    del z
-
+def _lbfgs(_) -> Callable:
     def climb(read, heard, z, steps):
+        def tried(z):
+            value, slope, *told = read(z)
+            if all(np.all(np.isfinite(a)) for a in told):
+                return value, slope
+            return worst, np.zeros_like(slope)  # no place to be: the line search steps back
+
+        worst = float(read(z)[0]) + OUTSIDE
+
         def told(intermediate_result):
             if heard(intermediate_result.x):
                 raise StopIteration
 
         stop = {"maxiter": steps, "maxfun": 20 * steps, "ftol": ENOUGH / 100, "gtol": 1e-9}
-        return minimize(lambda z: tuple(read(z)[:2]), z, jac=True, method="L-BFGS-B", callback=told, options=stop).x
+        return minimize(tried, z, jac=True, method="L-BFGS-B", callback=told, options=stop).x
 
     return climb
 
@@ -157,13 +164,16 @@ class _Way:
         self.x: list[np.ndarray] = []
         self.score: list[float] = []
 
-    def add(self, z, score, walk: Walk) -> None:
-        """UserError where the score is no number."""
+    def add(self, z, score, slacks, walk: Walk) -> None:
+        """UserError where the score or what is left of a constraint is no number."""
         free, x = self.problem.family.free, np.asarray(self.problem.family.free.constrain(jnp.asarray(z)))
+        here = ", ".join(p.shown(v) for p, v in zip(free.parameters, x, strict=True))
         if not np.isfinite(score):
-            here = ", ".join(p.shown(v) for p, v in zip(free.parameters, x, strict=True))
             name, place = self.problem.objective.name, self.problem.began(jnp.asarray(x), walk)
             raise UserError(f"design.objective: {name} is {float(score)} at {here}; it began in {place}")
+        for limit, left in zip(self.problem.constraints, slacks, strict=True):
+            if not np.isfinite(left):
+                raise UserError(f"design.constraints: {limit.text!r} leaves {float(left)} at {here}")
         self.x.append(x)
         self.score.append(float(score))
         if self.steps and self.steps % TOGETHER == 0:
@@ -192,21 +202,17 @@ def optimise(problem: Problem, z, walk: Walk, anew: Callable, method: str, steps
             lambda z, w=walk, s=shift, m=weight: _read(problem, z, w, jnp.asarray(s), jnp.asarray(m, s.dtype))
         )
 
-        def read(z, reading=reading, walk=walk):
-            found = reading(z)
-            if not (way.x and np.isfinite(found[2])):
-                way.add(z, found[2], walk)
-            return found
-
-        def heard(z, read=read, walk=walk):
-            way.add(z, read(z)[2], walk)
+        def heard(z, read=reading, walk=walk):
+            _, _, score, slacks = read(z)
+            way.add(z, score, slacks, walk)
             return way.steps % TOGETHER == 0 and bool(worn(problem, way.x[-1], walk))
 
-        left = steps - way.steps if way.x else steps
-        read(z)
+        if not way.x:
+            heard(z)
+        left = steps - way.steps
         if left > 0:
-            z = climb(read, heard, z, left if method == "lbfgs" and not problem.constraints else min(left, TOGETHER))
-        _, _, score, slacks = read(z)
+            z = climb(reading, heard, z, left if method == "lbfgs" and not problem.constraints else min(left, TOGETHER))
+        _, _, score, slacks = reading(z)
         evaluations, rounds = evaluations + reading.count, rounds + 1
         off = float(np.max(np.maximum(0, -slacks), initial=0.0))
         settled = off < FEASIBLE and abs(float(score) - best) < ENOUGH
@@ -226,7 +232,7 @@ def _slsqp(problem: Problem, z, walk: Walk, anew: Callable, steps: int, told: Ca
         sides: Any = _Once(lambda z, walk=walk: _sides(problem, z, walk))
 
         def heard(z, sides=sides, walk=walk):
-            way.add(z, sides(z)[0][0], walk)
+            way.add(z, sides(z)[0][0], sides(z)[0][1:], walk)
 
         if not way.x:
             heard(z)

@@ -110,6 +110,34 @@ def test_an_objective_that_is_no_number_says_where():
         climb(Broken(2.0), "adam", steps=100)
 
 
+def test_a_trial_that_gives_no_number_is_stepped_back_from():
+    """The score ends at x = 2.2, a step beyond the optimum: the line search meets it, the way never."""
+
+    class Edge(Coupling):
+        def figures(self, x, walk):
+            score, slacks = super().figures(x, walk)
+            return jnp.where(x[0] > 2.2, jnp.nan, score), slacks
+
+    path = climb(Edge(2.0), "lbfgs", start=(0.15, 2.1))
+    assert path.settled and np.all(path.x[:, 0] <= 2.2)
+    np.testing.assert_allclose(path.x[-1], [2.0, 2.0], rtol=2e-2)
+    beyond = np.nan_to_num(path.score, nan=-np.inf)
+    assert np.all(np.diff(beyond) >= 0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_constraint_that_is_no_number_is_named(method):
+    class Limit(eqx.Module):
+        text: str = eqx.field(static=True, default="x <= 3")
+
+        def __call__(self, x):
+            return jnp.log(1.5 - x[0])
+
+    problem = Coupling(2.0, (Limit(),))
+    with pytest.raises(UserError, match=r"design\.constraints: 'x <= 3' leaves nan at 2 m, 6 m"):
+        climb(problem, method, start=(2.0, 6.0))
+
+
 def test_tolerances_are_those_of_the_closed_form():
     """2 x r/(x^2 + r^2) = 0.99 at x/r = (1 +- sqrt(1 - 0.99^2))/0.99."""
     problem = Coupling(2.0)

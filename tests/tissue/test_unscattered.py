@@ -79,6 +79,19 @@ def test_images_are_those_of_drawn_pairs():
             mean, error = image(through, shown, idler, (dy, dx))
             assert np.abs((found["joint"][dy + 1, dx + 1] - mean) / error).max() < 5, (dy, dx)
 
+    # displacements about the mean that the partner tells, over whole superpixels
+    partner = np.asarray(b.middle) + (1 - float(b.idler_shrink)) * (idler - swept - np.asarray(b.idler_middle))
+    moved = x - partner - swept
+    apart = np.asarray(b.middle) - np.asarray(b.idler_middle)
+    for name, way in (("spread_direct", shown - x), ("spread_ghost", moved + apart)):
+        hats = np.maximum(0, 1 - np.abs(way[:500_000, :, None] / PITCH - np.arange(-7, 8)))
+        mean = np.einsum("ry,rx->yx", hats[:, 1], hats[:, 0]) / len(hats)
+        error = np.sqrt((np.einsum("ry,rx->yx", hats[:, 1] ** 2, hats[:, 0] ** 2) + 1) / len(hats) ** 2)
+        assert np.abs((found[name] - mean) / error).max() < 5, name
+    for name, way in (("variance_direct", shown - x), ("variance_ghost", moved)):
+        square = (way**2).sum(axis=1) / 2
+        assert abs(found[name] - square.mean()) < 5 * square.std() / np.sqrt(count), name
+
 
 def test_nothing_passes_an_opaque_object_and_all_a_clear_one():
     """Never less than nothing, to the quadrature's error of the open image where all is stopped."""
