@@ -27,7 +27,7 @@ def info(overrides: Sequence[str] = ()) -> str:
     for key, (value, reference) in _rows(plain(job)):
         written = files.get(key, (None, ""))[0]
         value, before = (_text(job, key, v) for v in (value, there.get(key, ("",))[0]))
-        before = "the file has none" if before == "???" else f"the file has {before}"
+        before = "the file has none" if before in ("???", "") else f"the file has {before}"
         rows.append((key, value, reference if here[key][0] == written else f"set here ({before})"))
     widths = [max(len(row[i]) for row in rows) for i in range(2)]
     table = [f"{key:<{widths[0]}}  {value:<{widths[1]}}  {reference}".rstrip() for key, value, reference in rows]

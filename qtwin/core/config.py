@@ -78,13 +78,34 @@ def overlay(*folders: Path) -> Iterator[None]:
 
 
 OPEN = ("prior", "bounds")  # mappings of `calibrate` whose keys are parameters: a name that is not there yet is added
+# elements of a configuration, and the group of their options
+GROUP_OF = {name: name for name in ("source", "optics", "scene", "detector", "correlation")}
+GROUP_OF |= {"camera": "detector", "reference": "source"}
+
+
+def _unwritten(key: str) -> bool:
+    """Whether no option of an element writes a field: it has a default, or `build` says that there is none."""
+    element, _, field = key.partition(".")
+    group = GROUP_OF.get(element, "")
+    if not group or not field.isidentifier():
+        return False
+    folders = [find_conf(), *_Overlay.folders]
+    files = [file for folder in folders for file in (folder / group).glob("*.yaml")]
+    return not any(re.search(rf"^{field}:", file.read_text(), re.MULTILINE) for file in files)
 
 
 def completed(overrides: Sequence[str], command: str) -> list[str]:
-    """`scene.file=photo.png` alone chooses the scene that reads a file; `calibrate prior.KEY=...` needs no plus."""
+    """`scene.file=photo.png` alone chooses the scene that reads a file; fields with a default need no plus.
+
+    Nor does `calibrate prior.KEY=...`.
+    """
     keys = [text.split("=", 1)[0].lstrip("+~") for text in overrides]
     fresh = OPEN if command == "calibrate" else ()
-    out = [f"++{o}" if o.split("=", 1)[0].split(".", 1)[0] in fresh else o for o in overrides]
+
+    def added(key: str) -> bool:
+        return key.split(".", 1)[0] in fresh or _unwritten(key)
+
+    out = [f"++{o}" if added(o.split("=", 1)[0]) else o for o in overrides]
     chosen = "scene.file" in keys and "scene" not in keys
     return [*out, "scene=picture"] if chosen else out
 
