@@ -187,14 +187,16 @@ def _jobs(command: str, argv: list[str]) -> int:
 
     flags = [f"--{name}" for name in ("multirun", "resolve") if getattr(args, name)]
     flags += [f"--{name}={value}" for name in ("cfg", "package") if (value := getattr(args, name))]
-    overrides = _files(command, args.overrides)
+    folders = _overlays(args.config_dir)
+    with overlay(*folders):
+        overrides = _files(command, args.overrides)
     Failures.forget()
     run = hydra.main(version_base=VERSION_BASE, config_path=str(find_conf()), config_name=command)(
         getattr(sweep, command)
     )
     try:
         with (
-            overlay(*_overlays(args.config_dir)),
+            overlay(*folders),
             _hydra_reads(["qtwin", *flags, "--", *overrides, *sweep.arguments(overrides)]),
         ):
             run()

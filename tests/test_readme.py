@@ -1,4 +1,4 @@
-"""Every command of the README composes: no key that is not there, no option that has another name."""
+"""Every command of the README and of the studies composes: no key that is not there, no option that has another name."""
 
 import re
 import shlex
@@ -8,13 +8,14 @@ from conftest import ROOT
 
 from qtwin.cli import main
 
-BLOCKS = re.findall(r"```\w*\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "experiments").glob("*/README.md"))]
+BLOCKS = [block for page in PAGES for block in re.findall(r"```\w*\n(.*?)```", page.read_text(), re.DOTALL)]
 LINES = "\n".join(BLOCKS).replace("\\\n", " ").splitlines()
 COMMANDS = [line for line in LINES if re.match(r"qtwin (benchmark|map|design|source|transport|calibrate) ", line)]
 
 
 def test_there_are_commands():
-    assert len(COMMANDS) > 30 and any("-m" in c for c in COMMANDS)
+    assert len(COMMANDS) > 38 and any("-m" in c for c in COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

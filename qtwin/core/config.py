@@ -83,15 +83,21 @@ GROUP_OF = {name: name for name in ("source", "optics", "scene", "detector", "co
 GROUP_OF |= {"camera": "detector", "reference": "source"}
 
 
-def _unwritten(key: str) -> bool:
-    """Whether no option of an element writes a field: it has a default, or `build` says that there is none."""
+def _unwritten(key: str, overrides: Sequence[str]) -> bool:
+    """Whether no option of an element writes a field, nor a chosen experiment sweeps it.
+
+    It has a default then, or `build` says that there is none.
+    """
     element, _, field = key.partition(".")
     group = GROUP_OF.get(element, "")
     if not group or not field.isidentifier():
         return False
     folders = [find_conf(), *_Overlay.folders]
-    files = [file for folder in folders for file in (folder / group).glob("*.yaml")]
-    return not any(re.search(rf"^{field}:", file.read_text(), re.MULTILINE) for file in files)
+    options = [file for folder in folders for file in (folder / group).glob("*.yaml")]
+    names = [name for o in overrides if o.startswith("experiment=") for name in o.split("=", 1)[1].split(",")]
+    chosen = [folder / "experiment" / f"{name}.yaml" for folder in folders for name in names]
+    places = [(rf"^{field}:", options), (rf"^\s+{element}\.{field}:", [file for file in chosen if file.is_file()])]
+    return not any(re.search(line, file.read_text(), re.MULTILINE) for line, files in places for file in files)
 
 
 def completed(overrides: Sequence[str], command: str) -> list[str]:
@@ -103,7 +109,7 @@ def completed(overrides: Sequence[str], command: str) -> list[str]:
     fresh = OPEN if command == "calibrate" else ()
 
     def added(key: str) -> bool:
-        return key.split(".", 1)[0] in fresh or _unwritten(key)
+        return key.split(".", 1)[0] in fresh or _unwritten(key, overrides)
 
     out = [f"++{o}" if added(o.split("=", 1)[0]) else o for o in overrides]
     chosen = "scene.file" in keys and "scene" not in keys

@@ -5,12 +5,14 @@ import sys
 
 import pytest
 from conftest import ROOT
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from qtwin.benchmark.settings import Settings
-from qtwin.core.config import build, check_targets, compose
+from qtwin.core.config import build, check_targets, completed, compose
 from qtwin.core.errors import FieldError, UserError
 from qtwin.core.explain import explain
 from qtwin.core.folders import find_conf, options
@@ -124,6 +126,15 @@ def test_an_experiment_is_a_delta(small_conf):
 
 def test_a_file_chooses_the_scene_that_reads_it(small_conf):
     assert compose(["scene.file=photo.png"], small_conf).scene.file == "photo.png"
+
+
+def test_a_field_that_an_experiment_sweeps_is_given_in_its_place():
+    words = ["experiment=ambient_light", "optics.ambient=1kHz", "detector.efficiency=0.6,0.7"]
+    own = compose(words[:1], hydra_node=True).hydra.sweeper.params
+    texts = [*(f"{key}={value}" for key, value in own.items()), *completed(words, "benchmark")]
+    (points,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(texts), None)
+    assert len(own) == 1 and len(points) == 2
+    assert completed(words[1:], "benchmark")[0] == "++optics.ambient=1kHz"
 
 
 def test_compose_leaves_a_running_application_alone(small_conf):
