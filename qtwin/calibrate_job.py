@@ -21,6 +21,7 @@ from qtwin.job import flat
 from qtwin.report import calibrate as report
 
 log = logging.getLogger(__name__)
+LEAST = 100  # draws of a chain, from which it can be told whether chains agree
 
 
 def settings(config: dict[str, Any]) -> Settings:
@@ -36,8 +37,12 @@ def settings(config: dict[str, Any]) -> Settings:
         raise UserError(f"profiles: got {config['profiles']!r}, accepted is true or false")
     if config["plan"] not in (None, *CRITERIA):
         raise UserError(f"plan: got {config['plan']!r}, accepted is null or one of {', '.join(CRITERIA)}")
-    counts = {"starts": 1, "draws": 0, "warmup": 20, "chains": 1, "bootstraps": 0}
+    if config["plan"] is not None and held:
+        raise UserError("plan: accepted is one without rows held back (held_back=null)")
+    counts = {"starts": 1, "draws": 0, "warmup": 20, "chains": 2, "bootstraps": 0}
     checked = {name: whole(name, config[name], least, 1e7) for name, least in counts.items()}
+    if 0 < checked["draws"] < LEAST:
+        raise UserError(f"draws: got {checked['draws']}, accepted are 0 (none) or {LEAST} or more")
     return Settings(
         level=float(level), profiles=config["profiles"], held_back=tuple(held), plan=config["plan"], **checked
     )

@@ -83,8 +83,9 @@ class Bell(AbstractModel):
             given[f"{arm}_setting"] = number
             size = getattr(self, f"{arm}_angles").size
             if size not in (1, len(different)):
-                told = f"has {len(different)} settings of the {arm}'s analyser"
-                raise UserError(f"{path}: {told}, {arm}_angles has {size} entries; accepted are 1 or {len(different)}")
+                told = f"has {len(different)} setting{'s' * (len(different) > 1)} of the {arm}'s analyser"
+                accepted = f"is 1 or {len(different)}" if len(different) > 1 else "is 1"
+                raise UserError(f"{path}: {told}, {arm}_angles has {size} entries; accepted {accepted}")
         if (chosen := _settings(read["alpha"], read["beta"])) is not None:
             given["chsh"] = chosen
         rows = np.arange(len(s))

@@ -72,11 +72,7 @@ class Calibration:
     walk_error: np.ndarray  # part of the standard errors that a Monte Carlo part of the model brings
     derived: Mapping[str, tuple[float, float, str]]  # value, standard error, unit
     walks: int  # made anew
-
-    @property
-    def agreeing(self) -> int:
-        """Starts that ended at the same objective, converged."""
-        return sum(bool(f.converged) and float(f.value) < float(self.fit.value) + SAME for f in self.fits)
+    agreeing: int  # starts that ended at the same objective, converged
 
 
 def _told(where: str, name: str, find: Callable, model: AbstractModel):
@@ -114,6 +110,8 @@ def pose(
     laws = tuple(prior(key, known.get(key), field(model, key)) for key in keys)
     made = []
     for key, law in zip(keys, laws, strict=True):
+        if law.bounds() and key in bounds:
+            raise UserError(f"bounds.{key}: its prior is uniform between bounds of its own, accepted is one of the two")
         start, limits = float(np.asarray(leaf(model, key)).item()), law.bounds() or bounds.get(key)
         made.append(parameter(key, field(model, key), start, limits))
     rows = set(data.rows.tolist())
@@ -159,15 +157,13 @@ def _walk_spread(problem: Problem, z, cov) -> np.ndarray:
     return moved.T @ moved / (len(moved) * (len(moved) - 1))
 
 
-def _widened(interval: Interval, extra: np.ndarray) -> Interval:
-    """Intervals with an independent standard error more."""
+def _widened(interval: Interval, extra: np.ndarray, free: Free) -> Interval:
+    """Intervals with an independent standard error more, within what the parameters may be."""
     grow = np.sqrt(1 + (extra / np.maximum(interval.stderr, 1e-300)) ** 2)
     middle = (interval.low + interval.high) / 2
-    return Interval(
-        np.hypot(interval.stderr, extra),
-        middle + (interval.low - middle) * grow,
-        middle + (interval.high - middle) * grow,
-    )
+    least, most = (np.array([getattr(p, end) for p in free.parameters]) for end in ("low", "high"))
+    low, high = (np.clip(middle + (end - middle) * grow, least, most) for end in (interval.low, interval.high))
+    return Interval(np.hypot(interval.stderr, extra), low, high)
 
 
 def calibrate(
@@ -180,6 +176,7 @@ def calibrate(
     progress("fitting", starts=settings.starts)
     fits = [fitted(problem, start) for start in _starts(problem, z, settings.starts, key)]
     best, walks = _best(fits), 0
+    agreeing = sum(bool(f.converged) and float(f.value) < float(best.value) + SAME for f in fits)
     for _ in range(ROUNDS):
         here = problem.at(best.z)
         anew = here.renewed(problem.given)
@@ -188,8 +185,11 @@ def calibrate(
         progress("walking anew at the fitted parameters")
         problem, walks = eqx.tree_at(lambda p: p.model, problem, anew), walks + 1
         best = scored(problem, best.z)
-        fits = [best]
     if not bool(best.converged):
+        if problem.law.whole and not np.any(np.asarray(problem.values)[np.asarray(problem.used)]):
+            raise UserError(
+                "data: every count is 0, and no fit converged; accepted are counts, or fewer free parameters"
+            )
         raise UserError(f"free: no fit converged from {len(fits)} starts; fix parameters or give priors (prior.KEY)")
     local = measured(problem, best.z)
     cov, edge = covariance(local.told + jnp.diag(local.known)), at_edge(problem, best.z)
@@ -204,7 +204,7 @@ def calibrate(
         own[free] = np.sqrt(np.diagonal(np.linalg.pinv(curved[np.ix_(free, free)])))
     profiled = profile(problem, best, cov, settings.level) if settings.profiles else None
     if profiled is not None and walk_error.any():
-        profiled = _widened(profiled, walk_error)
+        profiled = _widened(profiled, walk_error, problem.free)
     drawn, draws = None, None
     if settings.draws:
         progress("drawing from the posterior", chains=settings.chains, draws=settings.draws)
@@ -221,7 +221,8 @@ def calibrate(
     if settings.plan is not None:
         progress("planning")
         plan = planned(problem, best.z, edge, settings.plan, key=stream(key, "plan"), repeats=REPEATS)
-    held = held_back(problem, best.z if drawn is None else drawn.flat(), cov + walk)
+    lots = None if drawn is None else drawn.flat()
+    held = held_back(problem, best.z, cov + walk, lots, key=stream(key, "held back"))
     return Calibration(
         problem,
         data,
@@ -242,6 +243,7 @@ def calibrate(
         walk_error,
         _derived(problem, best.z, cov + walk),
         walks,
+        agreeing,
     )
 
 

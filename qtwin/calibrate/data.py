@@ -41,7 +41,9 @@ def table(path: Path, columns: Mapping[str, str], optional: Sequence[str] = ()) 
     places: dict[str, tuple[int, float]] = {}
     for column, heading in enumerate(rows[0]):
         for name, unit in _named(heading):
-            if name in columns and name not in places:
+            if name in places:
+                raise UserError(f"{path}: has two columns {name!r}, accepted is one")
+            if name in columns:
                 places[name] = (column, _factor(path, name, unit, columns[name]))
                 break
     missing = [name for name in columns if name not in places and name not in optional]
@@ -63,6 +65,8 @@ def table(path: Path, columns: Mapping[str, str], optional: Sequence[str] = ()) 
 
 
 def _factor(path: Path, name: str, unit: str, si: str) -> float:
+    if si and not unit:
+        raise UserError(f"{path}: column {name!r} has no unit, accepted is a heading such as '{name} [{si}]'")
     try:
         return parse(f"1 {unit}" if unit else 1.0, si)
     except UserError as error:

@@ -34,7 +34,7 @@ class Problem(eqx.Module):
     trials: jax.Array  # [n]
     free: Free = eqx.field(static=True)
     priors: tuple[Prior, ...] = eqx.field(static=True)
-    scale: str = eqx.field(static=True, default="x")  # whose density is meant: of the parameters, or of z
+    scale: str = eqx.field(static=True, default="x")  # whose density is meant: of x (ln x of a log-normal), or of z
     variance: jax.Array | None = None  # [n] of normal errors, in place of the model's own law
 
     @property
@@ -56,8 +56,10 @@ class Problem(eqx.Module):
     def log_prior(self, z):
         """Log density but for a constant; that of z has sum_i ln |dx_i/dz_i| beside that of x."""
         x, slope = jax.jvp(self.free.constrain, (z,), (jnp.ones_like(z),))
-        log = sum((p.log(x[i]) for i, p in enumerate(self.priors)), jnp.zeros_like(x[0]))
-        return log + jnp.sum(jnp.log(slope)) if self.scale == "z" else log
+        own = self.scale == "z"
+        terms = (p.log_of_x(x[i]) if own else p.log(x[i]) for i, p in enumerate(self.priors))
+        log = sum(terms, jnp.zeros_like(x[0]))
+        return log + jnp.sum(jnp.log(slope)) if own else log
 
     def objective(self, z):
         """-ln posterior density, but for a constant."""

@@ -10,8 +10,10 @@ from scipy.stats import norm
 
 from qtwin.calibrate.fit import Fit, Problem, measured, scoring
 
-ROUNDS = 12  # of the search for the end of a profile interval
-EDGE = 4.0
+ROUNDS, DOUBLINGS = 40, 12  # at most, of the search for the end of a profile interval, and before there is a bracket
+CLOSE = 2e-3  # by which the root of the rise may miss the quantile
+NARROW = 1e-4  # of a step (a standard error of z), by which it may be missed where the rise is steep
+EDGE = 4.0  # z at which draws of a parameter begin that the fit has driven to an end of its range
 VAGUE = 5.0  # error of z of a parameter that is known to no more than a factor e^5
 BLIND = 1e-8  # information below which the data say nothing
 LOOSE = 10.0  # a combination that is this much less sure than its parts alone is not told apart
@@ -38,26 +40,27 @@ def covariance(information) -> np.ndarray:
 
 
 def inside(problem: Problem, z):
-    """``z`` with parameters at an end of their range moved to where s(z) is 0.02 or 0.98."""
+    """``z`` with parameters at an end of their range between two bounds moved to where s(z) is 0.02 or 0.98."""
     bounded = np.array([np.isfinite(p.high) and np.isfinite(p.low) for p in problem.free.parameters])
-    return jnp.where(bounded, jnp.clip(z, -EDGE, EDGE), z)
+    return jnp.where(bounded & at_edge(problem, z), jnp.clip(z, -EDGE, EDGE), z)
 
 
 def at_edge(problem: Problem, z) -> np.ndarray:
     """Parameters that the fit has driven to an end of their range, bool [D].
 
-    Between two bounds: s(z) within 1e-4 of 0 or 1. Of a range without an upper end: so close to the lower one that the
-    error of z is above VAGUE, while farther up, where x is of its own error, the data do tell it (else they are blind).
+    So close to it that the error of z is above VAGUE, while farther inside, where x is of its own error (a mean count
+    goes as x, its information as 1/x), the data do tell it: else they are blind.
     """
-    z = np.asarray(z)
-    between = np.abs(z - np.asarray(inside(problem, z))) > 5.0
-    open_above = np.array([np.isfinite(p.low) and not np.isfinite(p.high) for p in problem.free.parameters])
-    error = _errors(problem, z)
-    for i in np.flatnonzero(open_above & (error > VAGUE)):
-        up = z.copy()
-        up[i] += min(np.log(error[i]), 20.0)
-        between[i] = _errors(problem, up)[i] < VAGUE
-    return between
+    z, error = np.asarray(z), _errors(problem, z)
+    out = np.zeros(len(z), bool)
+    for i in np.flatnonzero(error > VAGUE):
+        p = problem.free.parameters[i]
+        if not np.isfinite(p.low):
+            continue
+        away, inner = 2 * np.log(error[i]), z.copy()
+        inner[i] = z[i] - np.sign(z[i]) * min(away, abs(z[i])) if np.isfinite(p.high) else z[i] + away
+        out[i] = _errors(problem, inner)[i] < VAGUE
+    return out
 
 
 def _errors(problem: Problem, z) -> np.ndarray:
@@ -79,61 +82,81 @@ def fisher(problem: Problem, z, cov: np.ndarray, level: float) -> Interval:
     return Interval(np.abs(slopes(problem, z)) * s, ends.min(axis=0), ends.max(axis=0))
 
 
+class _Bracket(NamedTuple):
+    """Where an end of a profile is looked for: steps t from the fit, and the root of the rise at both ends."""
+
+    low: jax.Array
+    q_low: jax.Array
+    high: jax.Array  # inf: not found yet
+    q_high: jax.Array  # inf: the model tells nothing there
+    t: jax.Array  # the last that was tried
+    q: jax.Array
+    z: jax.Array  # [D] the other parameters at their best
+    count: jax.Array
+
+
 @eqx.filter_jit
-def _ends(problem: Problem, best: Fit, middle, sigma, target):
-    """z of both ends of every profile, [2, D]."""
+def _ends(problem: Problem, best: Fit, sigma, target):
+    """z of both ends of every profile, [2, D]; far outside where there is no end, nan where the model tells none."""
     count = best.z.shape[0]
 
     def end(item):
-        which, side, middle, sigma = item
+        which, side, sigma = item
         held = jnp.arange(count) == which
 
         def risen(t, z):
-            fit = scoring(problem, jnp.where(held, middle + side * t * sigma, z), held, steps=30)
-            rise = jnp.sqrt(jnp.maximum(2 * (fit.value - best.value), 0.0))
-            return jnp.where(jnp.isnan(rise), jnp.inf, rise), fit.z
+            fit = scoring(problem, jnp.where(held, best.z + side * t * sigma, z), held, steps=30)
+            return jnp.sqrt(jnp.maximum(2 * (fit.value - best.value), 0.0)), fit.z
 
-        def again(_, state):
-            """A bracket (low, high) with what the root of the rise is at both, narrowed by the chord."""
-            low, q_low, high, q_high, z = state
-            chord = low + (high - low) * (target - q_low) / jnp.maximum(q_high - q_low, 1e-12)
-            width = high - low
-            known = jnp.isfinite(high)
-            chord = jnp.where(jnp.isfinite(q_high), chord, low + width / 2)
-            t = jnp.where(known, jnp.clip(chord, low + 0.1 * width, high - 0.1 * width), 2 * low + target)
-            t = jnp.where(known & (q_high - q_low < 1e-4), low, t)
-            q, there = risen(t, z)
+        def again(b: _Bracket):
+            """By the chord and by halves in turn; outwards by doubling until there is a bracket."""
+            width = b.high - b.low
+            part = (target - b.q_low) / (b.q_high - b.q_low)  # 0 where the upper end tells nothing
+            halve = (b.count % 2 == 1) | ~jnp.isfinite(b.q_high)
+            inner = b.low + width * jnp.where(halve, 0.5, jnp.clip(part, 0.02, 0.98))
+            t = jnp.where(jnp.isfinite(b.high), inner, 2 * b.low + target)
+            q, z = risen(t, b.z)
+            q = jnp.where(jnp.isnan(q), jnp.inf, q)
             under = q < target
-            z = jnp.where(jnp.isfinite(there), there, z)
-            return (
-                jnp.where(under, t, low),
-                jnp.where(under, q, q_low),
-                jnp.where(under, high, t),
-                jnp.where(under, q_high, q),
-                z,
+            return _Bracket(
+                jnp.where(under, t, b.low),
+                jnp.where(under, q, b.q_low),
+                jnp.where(under, b.high, t),
+                jnp.where(under, b.q_high, q),
+                t,
+                q,
+                jnp.where(jnp.all(jnp.isfinite(z)), z, b.z),
+                b.count + 1,
             )
 
+        def going(b: _Bracket):
+            out = ~jnp.isfinite(b.high)
+            wide = (b.high - b.low > NARROW) & (b.count < ROUNDS)
+            return (jnp.abs(b.q - target) > CLOSE) & jnp.where(out, b.count < DOUBLINGS, wide)
+
         zero = jnp.zeros_like(target)
-        state = (zero, zero, zero + jnp.inf, zero + jnp.inf, best.z)
-        low, q_low, high, q_high, _ = jax.lax.fori_loop(0, ROUNDS, again, state)
-        known = jnp.isfinite(high)
-        t = low + jnp.where(known, (high - low) * (target - q_low) / jnp.maximum(q_high - q_low, 1e-12), 0.0)
-        return middle + side * t * sigma
+        far = zero + jnp.inf
+        b = jax.lax.while_loop(
+            going, again, _Bracket(zero, zero, far, far, zero, zero, best.z, jnp.zeros((), jnp.int32))
+        )
+        lost = jnp.isfinite(b.high) & jnp.isinf(b.q_high)
+        t = jnp.where(jnp.abs(b.q - target) <= CLOSE, b.t, jnp.where(jnp.isfinite(b.high), b.high, b.low))
+        return best.z[which] + side * sigma * jnp.where(lost & (jnp.abs(b.q - target) > CLOSE), jnp.nan, t)
 
     sides = jnp.array([-1.0, 1.0])
-    items = (jnp.tile(jnp.arange(count), 2), jnp.repeat(sides, count), jnp.tile(middle, 2), jnp.tile(sigma, 2))
+    items = (jnp.tile(jnp.arange(count), 2), jnp.repeat(sides, count), jnp.tile(sigma, 2))
     return jax.lax.map(end, items).reshape(2, count)
 
 
 def profile(problem: Problem, best: Fit, cov: np.ndarray, level: float) -> Interval:
     """Where twice the objective, the other parameters at their best, has risen by the square of the normal quantile.
 
-    Wilks, Ann. Math. Stat. 9, 60 (1938). An end that is never reached is that of the support.
+    Wilks, Ann. Math. Stat. 9, 60 (1938). An end that is never reached is that of the support; nan: the model cannot be
+    told as far out as the end (a walk that has worn out).
     """
     sigma = np.where(at_edge(problem, best.z), 1.0, np.minimum(np.sqrt(np.diagonal(cov)), 10.0))
-    ends = _ends(problem, best, inside(problem, best.z), jnp.asarray(sigma), jnp.asarray(norm.ppf((1 + level) / 2)))
-    x = np.stack([np.asarray(problem.free.constrain(end)) for end in ends])
-    low, high = x.min(axis=0), x.max(axis=0)
+    ends = _ends(problem, best, jnp.asarray(sigma), jnp.asarray(norm.ppf((1 + level) / 2)))
+    low, high = (np.asarray(problem.free.constrain(end)) for end in ends)
     return Interval((high - low) / (2 * norm.ppf((1 + level) / 2)), low, high)
 
 

@@ -4,7 +4,8 @@
 
 k: recorded numbers per photoelectron, d_0: offset, v: variance beyond Poisson's (read noise, multiplication), 1/12 of
 whole numbers. The two together tell k apart from the light (Janesick, Photon Transfer, SPIE Press (2007); from memory).
-The mean of F frames scatters by Var d/F, their variance by (Var d)^2 [2/(F - 1) + k^4 x/(F Var^2 d)].
+The mean of F frames scatters by Var d/F, their variance by (Var d)^2 [2/(F - 1) + k^4 x q/(F Var^2 d)], with q the
+fourth moment of the recorded signal of one electron (`fourth_moment`).
 """
 
 from pathlib import Path
@@ -40,6 +41,14 @@ def scatter(variance, fourth, frames):
     part 2 (1951), from memory).
     """
     return variance / frames, 2 * variance**2 / (frames - 1) + fourth / frames
+
+
+def fourth_moment(excess):
+    """q = <s^4>/<s>^4 of one electron's signal s, of a gamma law of excess noise F^2: F^2 (2 F^2 - 1) (3 F^2 - 2).
+
+    1 without multiplication, 24 of a long multiplication register (F^2 = 2: exponential; derived).
+    """
+    return excess * (2 * excess - 1) * (3 * excess - 2)
 
 
 class CameraImage(AbstractModel):
@@ -144,6 +153,6 @@ class CameraImage(AbstractModel):
         images = jax.tree.map(lambda a: jnp.mean(a, axis=0), self._images())
         x, mean = self._recorded(given, images)
         variance, frames = mean[x.shape[0] :], given["frames"]
-        of_mean, of_variance = scatter(variance, self.gain**4 * x, frames)
+        of_mean, of_variance = scatter(variance, self.gain**4 * x * fourth_moment(self.camera.excess), frames)
         mean = jnp.where(self._effective() > LOST, mean, jnp.nan)
         return Expected(mean, jnp.concatenate([of_mean, of_variance]))

@@ -72,7 +72,7 @@ def _chains(problem, centre, root, keys, warmup: int, draws: int):
 
 
 def posterior(problem: Problem, z, *, key, chains: int = 4, warmup: int = 500, draws: int = 1000) -> Posterior:
-    """Draws about the fit ``z`` [D]. They are centred on the mode of z itself, which is never at an end of a range."""
+    """Draws about the fit ``z`` [D]; centred on the mode of z's own density, which is never at an end of a range."""
     told = library().diagnostics
     inner = dataclasses.replace(problem, scale="z")
     middle = scored(inner, inside(problem, z)).z
@@ -83,4 +83,4 @@ def posterior(problem: Problem, z, *, key, chains: int = 4, warmup: int = 500, d
         u, diverging = _chains(inner, middle, jnp.asarray(root), jax.random.split(key, chains), warmup, draws)
         rhat, effective = told.potential_scale_reduction(u), told.effective_sample_size(u)
     z = np.asarray(middle) + np.asarray(u) @ root.T
-    return Posterior(z, np.asarray(rhat), np.asarray(effective), int(diverging))
+    return Posterior(z, np.atleast_1d(rhat), np.atleast_1d(effective), int(diverging))  # scalars of one parameter

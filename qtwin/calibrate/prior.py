@@ -1,10 +1,12 @@
 """What is known of a parameter beforehand: normal, log-normal or uniform; log densities but for a constant.
 
     normal      {mean, std}       -(x - mean)^2/(2 std^2), cut at the parameter's support
-    log-normal  {median, factor}  -ln(x/median)^2/(2 ln(factor)^2) - ln x: within this factor with 68 %
+    log-normal  {median, factor}  -ln(x/median)^2/(2 ln(factor)^2) of ln x: within this factor with 68 %
     uniform     {low, high}       0 inside, and the parameter cannot leave
 
-None: uniform over the support, which is no proper density where that has no end.
+The most probable value is that of x, of ln x where the prior is log-normal: intervals about it are then symmetric in
+what the prior is normal in, and without data are the prior's own. None: uniform over the support, which is no proper
+density where that has no end.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,12 +32,27 @@ class Prior:
     width: float = 1.0  # std, factor or high
 
     def log(self, x):
-        """Log density at ``x`` but for a constant."""
+        """Log density at ``x`` but for a constant; of a log-normal law that of ln x."""
         if self.kind == "normal":
             return -(((x - self.centre) / self.width) ** 2) / 2
         if self.kind == "log-normal":
-            return -((jnp.log(x / self.centre) / np.log(self.width)) ** 2) / 2 - jnp.log(x)
+            return -((jnp.log(x / self.centre) / np.log(self.width)) ** 2) / 2
         return jnp.zeros_like(x)
+
+    def log_of_x(self, x):
+        """Log density of x itself."""
+        return self.log(x) - jnp.log(x) if self.kind == "log-normal" else self.log(x)
+
+    def above(self, x: float, low: float, high: float) -> float:
+        """Probability of ``x`` or more; nan where the prior is none."""
+        if self.kind == "flat":
+            return float("nan")
+        if self.kind == "log-normal":
+            return float(stats.norm.sf(np.log(x / self.centre) / np.log(self.width)))
+        if self.kind == "uniform":
+            return (high - x) / (high - low)
+        law = stats.norm(self.centre, self.width)
+        return float((law.sf(x) - law.sf(high)) / (law.sf(low) - law.sf(high)))
 
     def bounds(self) -> list[float] | None:
         return [self.centre, self.width] if self.kind == "uniform" else None
@@ -46,7 +63,8 @@ class Prior:
             law = stats.norm(self.centre, self.width)
             return law.ppf(law.cdf(low) + p * (law.cdf(high) - law.cdf(low)))
         if self.kind == "log-normal":
-            return stats.lognorm(np.log(self.width), scale=self.centre).ppf(p)
+            law = stats.lognorm(np.log(self.width), scale=self.centre)
+            return law.ppf(p * law.cdf(high))
         return low + p * (high - low)
 
     def shown(self, unit: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from qtwin import calibrate_job
 from qtwin.calibrate.calibration import Settings, calibrate, pose
-from qtwin.calibrate.image import scatter
+from qtwin.calibrate.image import fourth_moment, scatter
 from qtwin.core.config import build, compose, plain
 from qtwin.core.errors import FieldError, UserError
 from qtwin.estimator.setting import exposed
@@ -63,13 +63,16 @@ def test_object_light_gain_and_offset_are_recovered(frames):
     assert found.goodness.p_value > 1e-3
 
 
-def test_mean_and_variance_of_frames_scatter_by_the_law():
-    """Poisson electrons times a gain, with normal noise, 40000 sets of 6; without the fourth cumulant it fails."""
+@pytest.mark.parametrize("excess", [1.0, 2.0])
+def test_mean_and_variance_of_frames_scatter_by_the_law(excess):
+    """Poisson electrons times a gain, exponential or none, with noise, 40000 sets; without the fourth cumulant not."""
     rng, x, gain, noise, count = np.random.default_rng(8), 2.0, 1.5, 0.4, 6
-    drawn = gain * rng.poisson(x, (40000, count)) + gain * noise * rng.normal(size=(40000, count))
-    variance = gain**2 * (x + noise**2)
+    electrons = rng.poisson(x, (40000, count))
+    signal = rng.gamma(np.maximum(electrons, 1e-9)) * (electrons > 0) if excess == 2 else electrons
+    drawn = gain * signal + gain * noise * rng.normal(size=(40000, count))
+    variance, fourth = gain**2 * (excess * x + noise**2), gain**4 * x * fourth_moment(excess)
     for seen, expected in zip(
-        (drawn.mean(axis=1), drawn.var(axis=1, ddof=1)), scatter(variance, gain**4 * x, count), strict=True
+        (drawn.mean(axis=1), drawn.var(axis=1, ddof=1)), scatter(variance, fourth, count), strict=True
     ):
         squares = (seen - seen.mean()) ** 2
         assert abs(squares.mean() - expected) < 4 * squares.std() / 200

@@ -72,7 +72,7 @@ def test_intervals_cover_in_95_percent(problem):
         inside.append((interval.low < x) & (x < interval.high))
         pulls.append((np.asarray(problem.free.constrain(fit.z)) - x) / interval.stderr)
         sigma = jnp.asarray(np.sqrt(np.diagonal(covariance(local.told))))
-        ends = _ends(again, fit, fit.z, sigma, jnp.asarray(stats.norm.ppf((1 + LEVEL) / 2)))
+        ends = _ends(again, fit, sigma, jnp.asarray(stats.norm.ppf((1 + LEVEL) / 2)))
         ends = np.sort([np.asarray(problem.free.constrain(end)) for end in ends], axis=0)
         profiled.append((ends[0] < x) & (x < ends[1]))
         off = np.asarray(fit.z - true)
