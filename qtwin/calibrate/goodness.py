@@ -97,12 +97,12 @@ def goodness(problem: Problem, z, effective: float, *, key, bootstraps: int) -> 
     law, found = LAWS[problem.model.law], float(deviance(problem, z, problem.values))
     freedom = float(jnp.sum(problem.used)) - effective
     for i in scatter_alone(problem, z)[:1]:
-        p, x = problem.free.parameters[i], float(problem.free.constrain(z)[i])
-        chance = problem.priors[i].above(x, p.low, p.high)
-        way = f"{p.key} is fitted, so residuals are as large as it makes them" + (
+        free, x = problem.free.parameters[i], float(problem.free.constrain(z)[i])
+        chance = problem.priors[i].above(x, free.low, free.high)
+        way = f"{free.key} is fitted, so residuals are as large as it makes them" + (
             "" if np.isfinite(chance) else ", and it has no prior to be held against"
         )
-        return Goodness(found, freedom, chance if np.isfinite(chance) else 1.0, 0.0, way, p.key)
+        return Goodness(found, freedom, chance if np.isfinite(chance) else 1.0, 0.0, way, free.key)
     if freedom < NOTHING:
         return Goodness(found, max(freedom, 0.0), 1.0, 0.0, "no number more than parameters")
     least = float(jnp.min(jnp.where(problem.used, problem.expect(z).mean, jnp.inf)))

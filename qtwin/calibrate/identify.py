@@ -92,7 +92,7 @@ class _Bracket(NamedTuple):
     t: jax.Array  # the last that was tried
     q: jax.Array
     z: jax.Array  # [D] the other parameters at their best
-    count: jax.Array
+    tried: jax.Array
 
 
 @eqx.filter_jit
@@ -112,7 +112,7 @@ def _ends(problem: Problem, best: Fit, sigma, target):
             """By the chord and by halves in turn; outwards by doubling until there is a bracket."""
             width = b.high - b.low
             part = (target - b.q_low) / (b.q_high - b.q_low)  # 0 where the upper end tells nothing
-            halve = (b.count % 2 == 1) | ~jnp.isfinite(b.q_high)
+            halve = (b.tried % 2 == 1) | ~jnp.isfinite(b.q_high)
             inner = b.low + width * jnp.where(halve, 0.5, jnp.clip(part, 0.02, 0.98))
             t = jnp.where(jnp.isfinite(b.high), inner, 2 * b.low + target)
             q, z = risen(t, b.z)
@@ -126,13 +126,13 @@ def _ends(problem: Problem, best: Fit, sigma, target):
                 t,
                 q,
                 jnp.where(jnp.all(jnp.isfinite(z)), z, b.z),
-                b.count + 1,
+                b.tried + 1,
             )
 
         def going(b: _Bracket):
             out = ~jnp.isfinite(b.high)
-            wide = (b.high - b.low > NARROW) & (b.count < ROUNDS)
-            return (jnp.abs(b.q - target) > CLOSE) & jnp.where(out, b.count < DOUBLINGS, wide)
+            wide = (b.high - b.low > NARROW) & (b.tried < ROUNDS)
+            return (jnp.abs(b.q - target) > CLOSE) & jnp.where(out, b.tried < DOUBLINGS, wide)
 
         zero = jnp.zeros_like(target)
         far = zero + jnp.inf
