@@ -21,9 +21,10 @@ from qtwin.core.errors import UserError
 from qtwin.core.random import numpy_generator, stream
 
 CRITERIA = ("D", "A")
-CLOSE = 1e-6  # excess of the best setting over the average, relative
+CLOSE = 1e-6  # excess of the best setting over the average, relative, at which the steps end
+ENOUGH = 1e-4  # excess that is accepted: shares that give the criterion to this part of a parameter
 STEPS = 100000
-DROPPED = 1e-4  # share of the whole below which a setting is left out
+DROPPED = 1e-4  # of the largest share: below it a setting is left out
 
 
 class Plan(NamedTuple):
@@ -37,9 +38,10 @@ class Plan(NamedTuple):
 
 
 def allocated(worth: Callable, count: int, criterion: str, close: float, steps: int) -> tuple[np.ndarray, float]:
-    """Shares [S] of settings, and the excess that is left: below ``close``, unless ``steps`` were too few.
+    """Shares [S] of settings, and the excess that is left; UserError where ``steps`` leave more than ENOUGH.
 
-    ``worth(shares)`` [S]: what a little more of every setting adds to the criterion.
+    ``worth(shares)`` [S]: what a little more of every setting adds to the criterion. What else there is of information
+    beside these settings (priors, an earlier measurement) leaves the steps as they are.
     """
     shares, excess = np.full(count, 1 / count), np.inf
     for _ in range(steps):
@@ -50,7 +52,10 @@ def allocated(worth: Callable, count: int, criterion: str, close: float, steps: 
             break
         shares = shares * (each / average if criterion == "D" else np.sqrt(each / average))
         shares /= shares.sum()
-    shares = np.where(shares < DROPPED, 0, shares)
+    if not excess < ENOUGH:
+        told = f"shares have not settled after {steps} steps (excess {excess:.2g})"
+        raise UserError(f"plan: {told}; accepted are fewer parameters or settings")
+    shares = np.where(shares < DROPPED * shares.max(), 0, shares)
     return shares / shares.sum(), excess
 
 
@@ -65,7 +70,7 @@ def plan(each, total: float, criterion: str = "D", scale=None) -> Plan:
     """Allocation of ``total`` seconds over settings of information ``each`` [S, D, D] per second.
 
     ``scale`` [D]: what an error of each parameter is measured in (A-optimal); None: 1. UserError where no allocation
-    tells the parameters apart.
+    tells the parameters apart, and where the steps do not end.
     """
     each = np.asarray(each, float)
     count, size = each.shape[:2]

@@ -95,16 +95,17 @@ def figures(found: Calibration) -> dict[str, Any]:
 
 
 def _plan(found: Calibration, p: Planned) -> dict[str, Any]:
-    """Shares of every row, and errors of every parameter: as measured, planned, and of fits to drawn data."""
+    """Shares of every row, and errors of every parameter: of the file, and of file and next exposure together."""
     out = {}
     for i, parameter in enumerate(found.problem.free.parameters):
         if found.edge[i]:
             continue
-        kinds = {"now": (p.now[i], 0.0), "planned": (p.predicted[i], 0.0)}
+        kinds = {"now": (p.now[i], 0.0), "repeated": (p.repeated[i], 0.0), "planned": (p.predicted[i], 0.0)}
         kinds["simulated"] = (p.simulated[i], p.simulated_stderr[i])
         out[parameter.key.replace(".", "_")] = {k: _leaf(*pair, parameter.unit) for k, pair in kinds.items()}
     shares = {str(i): _leaf(share, 0.0, "") for i, share in enumerate(p.shares)}
-    return {"shares": shares, "errors": out, "excess": _leaf(p.excess, 0.0, "")}
+    told = {"excess": _leaf(p.excess, 0.0, ""), "fits_left_out": _leaf(p.lost, 0.0, "")}
+    return {"shares": shares, "errors": out} | told
 
 
 def _plan_rows(found: Calibration, p: Planned) -> tuple[list[list[str]], list[list[str]]]:
@@ -116,7 +117,7 @@ def _plan_rows(found: Calibration, p: Planned) -> tuple[list[list[str]], list[li
         if found.edge[i]:
             continue
         drawn = f"{q.shown(p.simulated[i], 3)} ± {q.shown(p.simulated_stderr[i], 1)}"
-        errors.append([q.key, q.shown(p.now[i], 3), q.shown(p.predicted[i], 3), drawn])
+        errors.append([q.key, *(q.shown(e[i], 3) for e in (p.now, p.repeated, p.predicted)), drawn])
     return shares, errors
 
 
@@ -229,11 +230,13 @@ def _plan_text(found: Calibration) -> list[str]:
     told = ", ".join(f"{row} {after}" for row, _, after in shares if after != "0.0 %")
     lines = [
         "",
-        f"The next exposure, {found.planned.criterion}-optimal, by row of the file: {told}. "
-        "Errors of the numbers alone:",
+        f"The next exposure, as long as the file's and {found.planned.criterion}-optimal beside it, by row: {told}. "
+        "Errors of the file, then of both together, with priors and without a walk's own:",
     ]
-    lines += [f"  {key}: error now {now}, planned {then}, of drawn data {drawn}" for key, now, then, drawn in errors]
-    return lines
+    for key, now, again, then, drawn in errors:
+        lines.append(f"  {key}: now {now}, the file's shares again {again}, planned {then}, of drawn data {drawn}")
+    lost = found.planned.lost
+    return [*lines, f"  {lost} fits to drawn data did not converge and are left out."] if lost else lines
 
 
 # --- pictures ------------------------------------------------------------------------------------------------------
@@ -336,10 +339,11 @@ def _plan_page(found: Calibration) -> list[str]:
     cells = [[escape(c) for c in row] for row in errors]
     return [
         f"<h2>The next exposure, {found.planned.criterion}-optimal</h2>",
-        table(["row of the file", "share now", "planned share"], shares, "nnn"),
-        "<p>Standard errors of one more measurement of the same length, of the numbers alone (without that of a walk): "
-        "shared as now, as planned, and the spread of fits to data that were drawn of the planned one.</p>",
-        table(["parameter", "now", "planned", "planned, drawn data"], cells, "hnnn"),
+        table(["row of the file", "share in the file", "planned share"], shares, "nnn"),
+        "<p>Standard errors, with priors and without a walk's own: of the file now; of the file and one more "
+        "measurement of the same length together, shared as in the file and as planned; and the spread of fits to "
+        f"the file and drawn data of the planned one ({found.planned.lost} that did not converge are left out).</p>",
+        table(["parameter", "now", "file's shares again", "planned", "planned, drawn data"], cells, "hnnnn"),
     ]
 
 

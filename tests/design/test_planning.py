@@ -7,6 +7,7 @@ import pytest
 from scipy.optimize import minimize
 
 from qtwin.core.errors import UserError
+from qtwin.design import planning
 from qtwin.design.planning import information, plan, simulated
 
 X = jnp.linspace(0.0, 10.0, 101)
@@ -70,3 +71,18 @@ def test_refusals():
         plan(each[7:8], 1.0)
     with pytest.raises(UserError, match="no setting depends on parameter 1"):
         plan(np.asarray(each) * np.array([[1, 0], [0, 0]]), 1.0)
+
+
+def test_steps_that_do_not_end_are_told(monkeypatch):
+    monkeypatch.setattr(planning, "STEPS", 5)
+    with pytest.raises(UserError, match="shares have not settled after 5 steps"):
+        plan(information(decay, jnp.asarray([5.0, 0.5])), 1.0)
+
+
+def test_many_settings_alike_share_evenly():
+    """20 000 phases of a fringe: the even plan is optimal, and a share of 1/20 000 is not one that is left out."""
+    phases = np.linspace(0, 2 * np.pi, 20000, endpoint=False)
+    each = np.stack([np.cos(phases), np.sin(phases)], axis=1)
+    found = plan(each[:, :, None] * each[:, None, :], 2.0)
+    np.testing.assert_allclose(found.shares, 1 / 20000, rtol=1e-6)
+    np.testing.assert_allclose(found.errors, 1.0, rtol=1e-6)
