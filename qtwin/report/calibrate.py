@@ -72,6 +72,8 @@ def figures(found: Calibration) -> dict[str, Any]:
             leaf |= {"stderr_of_the_walk": float(found.walk_error[i])}
         if found.profile is not None:
             leaf |= {"profile": _ends(found.profile, i)}
+            if np.isnan([found.profile.low[i], found.profile.high[i]]).any():
+                leaf["profile"] |= {"reason": "the model cannot be told as far out: its walk has worn out"}
         if found.draws is not None and found.posterior is not None:
             x = found.draws[:, i]
             low, high = np.quantile(x, (0.5 - found.settings.level / 2, 0.5 + found.settings.level / 2))
@@ -144,18 +146,10 @@ def arrays(found: Calibration) -> dict[str, Array]:
 
 def answer(found: Calibration) -> list[str]:
     """How it went, in sentences."""
-    g, law = found.goodness, LAWS[found.problem.model.law].words
-    fits = "explains" if g.p_value > POORLY else "does NOT explain"
-    lines = [
-        f"The model {fits} the data: deviance {g.deviance:.1f} with {g.freedom:.1f} degrees of freedom ({law}), "
-        f"p = {g.p_value:.2g} by {g.way}."
-        if g.freedom >= NOTHING
-        else f"The data do not test the model: {g.way}."
-    ]
-    starts = len(found.fits)
+    lines = [_explained(found)]
     lines.append(
-        f"{found.agreeing} of {starts} starts ended in the same place ({int(found.fit.steps)} steps; one more gains "
-        f"{float(found.fit.left):.1g} in the log of the density)"
+        f"{found.agreeing} of {len(found.fits)} starts ended in the same place ({int(found.fit.steps)} steps; "
+        f"one more gains {float(found.fit.left):.1g} in the log of the density)"
         + (f"; walks made anew: {found.walks}." if found.walks else ".")
     )
     if found.held is not None:
@@ -185,19 +179,38 @@ def answer(found: Calibration) -> list[str]:
     return [*lines, *found.data.notes]
 
 
+def _explained(found: Calibration) -> str:
+    """Whether the model explains the data, or what can be said instead."""
+    g, law = found.goodness, LAWS[found.problem.model.law].words
+    deviance = f"deviance {g.deviance:.1f} with {g.freedom:.1f} degrees of freedom ({law})"
+    if g.scatter:
+        keys = [p.key for p in found.problem.free.parameters]
+        p, x = found.problem.free.parameters[keys.index(g.scatter)], found.x[keys.index(g.scatter)]
+        words = f"Residuals do not test the model: {g.way} ({deviance}, {g.scatter} = {p.shown(x)})."
+        if found.problem.priors[keys.index(g.scatter)].kind == "flat":
+            return words
+        beyond = "" if g.p_value > POORLY else ": the model does NOT explain the data unless they scatter that much"
+        return f"{words} Its prior gives as much scatter or more a probability of {g.p_value:.2g}{beyond}."
+    if g.freedom < NOTHING:
+        return f"The data do not test the model: {g.way}."
+    fits = "explains" if g.p_value > POORLY else "does NOT explain"
+    return f"The model {fits} the data: {deviance}, p = {g.p_value:.2g} by {g.way}."
+
+
 def _rows(found: Calibration) -> list[list[str]]:
     rows = []
     for i, p in enumerate(found.problem.free.parameters):
         f = found.expected_error
         cells = [p.key, p.shown(found.x[i]), "at an end" if found.edge[i] else p.shown(f.stderr[i], 2)]
         for interval in (found.profile, _quantiles(found)):
-            cells.append("–" if interval is None else f"{p.shown(interval.low[i])} to {_upper(p, interval.high[i])}")
+            ends = "–" if interval is None else f"{_end(p, interval.low[i])} to {_end(p, interval.high[i])}"
+            cells.append(ends)
         rows.append([*cells, found.problem.priors[i].shown(p.unit)])
     return rows
 
 
-def _upper(p: Parameter, high: float) -> str:
-    return p.shown(high) if np.isfinite(high) else "no end"
+def _end(p: Parameter, end: float) -> str:
+    return p.shown(end) if np.isfinite(end) else "not reached" if np.isnan(end) else "no end"
 
 
 def _quantiles(found: Calibration) -> Interval | None:
@@ -299,6 +312,7 @@ def _parameters(found: Calibration) -> Figure:
     scale = np.where(found.edge, posterior.stderr if posterior is not None else 1.0, found.expected_error.stderr)
     if found.profile is not None and posterior is None:
         scale = np.where(found.edge, found.profile.stderr, scale)
+    scale = np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)
     ways = [("Fisher", found.expected_error, BLUE), ("profile", found.profile, ORANGE), ("posterior", posterior, BLACK)]
     rows = np.arange(len(parameters))[::-1]
     for k, (name, interval, colour) in enumerate((n, i, c) for n, i, c in ways if i is not None):
