@@ -4,9 +4,21 @@
     same channel   H = L(t_d + u) - L(t_d) + sum_j a_j (1 - exp(-u/tau_j)),   u = E[(t - t_d)^+], t_d of std ``edge``
     other channel  H = L(t),   L(t) = r t + sum_j b_j s_j (1 - exp(-t/s_j))
 
-Every count is binomial of the starts that still wait, exactly. a_j: mean afterpulses of one click, to first order
-(those of older clicks are left out); b_j: rate by which light is brighter just after a click. In one channel alone
-afterpulses and bunching look alike: only the clicks of another detector in the same light (``other``) part them.
+The likelihood is the product over bins of p_k^c_k (1 - p_k)^(w_k - c_k): c_k clicks, w_k starts that still wait; bins
+in which none waits are no data. a_j: mean afterpulses of one click, to first order (those of older clicks are left
+out); b_j: rate by which light is brighter just after a click. In one channel alone afterpulses and bunching look alike:
+only the clicks of another detector in the same light (``other``) part them.
+
+One click of ``channel`` would end the waits of all starts before it, and counts are independent only of waits that do
+not overlap. With ``other`` every wait ends therefore at the next click of either; that of ``other`` is not counted.
+It tells nothing of what ``channel`` would have done next, so that given the past every count is binomial, and the
+product above holds. In its bin such an end counts by the nearer edge: of y clicks of ``other`` per bin p is right to
+y^2/24 of itself.
+
+Starts are then only clicks before which both were silent for `rest`, so that neither is dead. Which of the two clicks
+is a draw by their efficiencies that knows nothing of the light, whatever its brightness was or will be: starts of both
+see the same light, and L is one function. It is dimmer than after any click at all, by the clicks that a wait is
+missing so far: r + b of both channels times s, to first order, is the part that this takes from b.
 """
 
 from collections.abc import Iterable
@@ -28,23 +40,36 @@ from qtwin.io.time_tag_files import read_time_tags
 PS = 1e-12
 
 
-def first_stops(record: Iterable[TimeTags], start: int, stop: int, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def first_stops(
+    record: Iterable[TimeTags], start: int, stop: int, edges: np.ndarray, other: int | None = None, rest: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """First click of ``stop`` after every click of ``start``: counts [bins], and the starts that wait in each bin.
 
     ``edges`` int64 ps, [bins + 1]; those before the first are left out, later ones wait. The last start is not used.
+    With ``other`` its clicks end a wait as well, uncounted, and starts are clicks after ``rest`` ps of silence of all.
     """
     stretches = list(record)
-    begun, ended = (np.concatenate([tags.of(channel) for tags in stretches]) for channel in (start, stop))
-    for channel, times in ((start, begun), (stop, ended)):
-        if len(times) < 2:
+    named = sorted({start, stop} if other is None else {start, stop, other})
+    for channel in named:
+        count = sum(len(tags.of(channel)) for tags in stretches)
+        if count < 2:
             there = sorted({int(c) for tags in stretches for c in np.unique(tags.channels)})
-            raise UserError(f"channel: got {channel}, which has {len(times)} clicks; there are {there}")
-    place = np.searchsorted(ended, begun, side="right")
-    whole = place < len(ended)
-    delays = ended[place[whole]] - begun[whole]
-    counts = np.histogram(delays, edges)[0]
-    waiting = np.sum(delays >= edges[0]) - np.cumsum(counts) + counts
-    return counts.astype(float), waiting.astype(float)
+            raise UserError(f"channel: got {channel}, which has {count} clicks; there are {there}")
+    times, channels = (np.concatenate([getattr(tags, name) for tags in stretches]) for name in ("times", "channels"))
+    mine = np.isin(channels, named)
+    order = np.lexsort((channels[mine] != stop, times[mine]))  # of two at once that of ``stop`` comes first
+    times, channels = times[mine][order], channels[mine][order]
+    ends = np.flatnonzero((channels == stop) | (channels == other))
+    place = np.searchsorted(times[ends], times, side="right")
+    rested = np.diff(times, prepend=times[0] - rest) >= rest
+    used = (channels == start) & rested & (place < len(ends))
+    last = ends[place[used]]
+    delays, counted = times[last] - times[used], channels[last] == stop
+    stopped, broken = np.sort(delays[counted]), np.sort(delays[~counted])
+    before = np.searchsorted(stopped, edges)
+    over = np.searchsorted(2 * broken, edges[:-1] + edges[1:], side="right")
+    waiting = len(stopped) - before[:-1] + len(broken) - over
+    return np.diff(before).astype(float), waiting.astype(float)
 
 
 class Intervals(AbstractModel):
@@ -55,6 +80,8 @@ class Intervals(AbstractModel):
         "Light is steady within a bin: with pulses take a bin of one period; the dead time is then known to a period.",
         "Without another detector in the same light afterpulses and the bunching of the light cannot be told apart.",
         "Afterpulses of clicks before the last one are left out: right to first order in their number.",
+        "Of bunched light r, b and s are right to first order in the clicks expected of all channels within s.",
+        "With another detector the dead time and edge that are set must not fall short of the true ones of either.",
     )
 
     rate: jax.Array = param("Hz", positive, "r, steady clicks per second")
@@ -93,14 +120,25 @@ class Intervals(AbstractModel):
         record = list(read_time_tags(path))
         places = (edges[:-1] + edges[1:]) / 2 * PS
         starts = [self.channel] if self.other is None else [self.channel, self.other]
-        found = [first_stops(record, start, self.channel, edges) for start in starts]
-        bins = np.arange(len(places))
-        names = (f"after channel {self.channel}", f"after channel {self.other}")
-        parts = {n: Part(k * len(bins) + bins, places, "interval", "s") for k, n in enumerate(names[: len(found)])}
-        counts, waiting = (np.concatenate(column) for column in zip(*found, strict=True))
-        given = {"edges": edges * PS, "waiting": waiting}
+        rest = 0 if self.other is None else self.rest
+        found = [first_stops(record, start, self.channel, edges, self.other, rest) for start in starts]
+        counts, waiting = (np.stack(column) for column in zip(*found, strict=True))
+        part, bins = np.nonzero(waiting)
+        parts = {}
+        for k, start in enumerate(starts):
+            mine = np.flatnonzero(part == k)
+            if not len(mine):
+                raise UserError(f"channel: got {start}, of which no click waits, {rest} ps of silence before it")
+            parts[f"after channel {start}"] = Part(mine, places[bins[mine]], "interval", "s")
+        counts, waiting = counts[part, bins], waiting[part, bins]
+        given = {"edges": edges * PS, "waiting": waiting, "part": part, "bins": bins}
         note = () if self.other is not None else (self.limits[1],)
-        return Data(counts, given, np.tile(bins, len(found)), parts, np.maximum(waiting, 1.0), note)
+        return Data(counts, given, bins, parts, waiting, note)
+
+    @property
+    def rest(self) -> int:
+        """Silence of both channels before a start, ps: dead time as it is set, and five times its edge."""
+        return int(np.ceil(float(self.dead_time + 5 * self.edge) / PS))
 
     def _light(self, t):
         """L(t), [bins + 1]."""
@@ -113,7 +151,6 @@ class Intervals(AbstractModel):
         u = self.edge * (norm.pdf(x) + x * norm.cdf(x))
         a, tau = jnp.atleast_1d(self.afterpulses)[:, None], jnp.atleast_1d(self.lifetimes)[:, None]
         own = self._light(self.dead_time + u) - jnp.sum(a * jnp.expm1(-u[None, :] / tau), axis=0)
-        parts = [own, self._light(t)][: waiting.shape[0] // (t.shape[0] - 1)]
-        p = jnp.clip(-jnp.expm1(-jnp.concatenate([jnp.diff(h) for h in parts])), 1e-15, 1 - 1e-15)
-        waiting = jnp.maximum(waiting, 1.0)
+        parts = jnp.stack([jnp.diff(own), jnp.diff(self._light(t))])
+        p = jnp.clip(-jnp.expm1(-parts[given["part"], given["bins"]]), 1e-15, 1 - 1e-15)
         return Expected(waiting * p, waiting * p * (1 - p))

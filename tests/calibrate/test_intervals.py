@@ -1,11 +1,15 @@
 """Dead time and afterpulses from intervals between clicks: simulated records, and the measured one."""
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import chi2
 
 from qtwin import calibrate_job
 from qtwin.calibrate.calibration import Settings, calibrate, pose
+from qtwin.calibrate.fit import fitted
 from qtwin.calibrate.intervals import Intervals, first_stops
 from qtwin.core.config import compose
 from qtwin.core.errors import FieldError, UserError
@@ -87,3 +91,94 @@ def test_wrong_settings_are_refused(tmp_path):
         Intervals("1 kHz", "50 ns", "1 ns", reach="1 mm").read(path)
     with pytest.raises(FieldError, match="afterpulses: got 2 values and 1 lifetimes"):
         Intervals("1 kHz", "50 ns", "1 ns", afterpulses=[0.1, 0.2])
+
+
+def pair(path, rng, rate, other, seconds, dead):
+    """Steady light on an ideal diode, channel 0, and clicks of another without dead time, channel 1."""
+    stop = round(seconds * 1e12)
+    one, two = (np.sort(rng.integers(0, stop, rng.poisson(r * seconds))) for r in (rate, other))
+    tags, state = clicks.detect(one, stop, clicks.begin(SinglePhoton(1.0, 0.0, dead, "0 ns"), rng))
+    times = np.concatenate([tags, clicks.flush(state), two])
+    order = np.argsort(times, kind="stable")
+    channels = np.repeat(np.array([0, 1], np.int16), [len(times) - len(two), len(two)])
+    write_time_tags(path, [TimeTags(times[order], channels[order], 0, stop)])
+    return path
+
+
+def chances(model):
+    """Chance of a click in every bin of both parts, and its slope by the rate, [2, bins] each."""
+    edges = model._edges()
+    part, bins = np.indices((2, len(edges) - 1)).reshape(2, -1)
+    given = {"edges": edges * 1e-12, "waiting": np.ones(len(bins)), "part": part, "bins": bins}
+
+    def p(rate):
+        return eqx.tree_at(lambda m: m.rate, model, rate).expect(given).mean
+
+    return (np.asarray(a).reshape(2, -1) for a in jax.jvp(p, (model.rate,), (jnp.ones_like(model.rate),)))
+
+
+def test_bins_where_none_waits_are_no_data(tmp_path):
+    """A long reach takes nothing from the rate of a short record: 12 records of 300 clicks."""
+    rate, records, count = 1e5, 12, 300
+    model = Intervals("100 kHz", "50 ns", "1 ns", bin="10 us", reach="1 ms")
+    found = []
+    for seed in range(records):
+        times = np.cumsum(50_000 + np.rint(np.random.default_rng([92, seed]).standard_exponential(count) * 1e12 / rate))
+        tags = TimeTags(times.astype(np.int64), np.zeros(count, np.int16), 0, int(times[-1]) + 1)
+        write_time_tags(tmp_path / "clicks.npz", [tags])
+        data = model.read(tmp_path / "clicks.npz")
+        assert data.trials.min() >= 1 and data.values.sum() == count - 1
+        np.testing.assert_allclose(data.parts["after channel 0"].at, (data.rows + 0.5) * 1e-5, rtol=1e-12)
+        problem = pose(model, data, ["rate"], {})
+        best = fitted(problem, problem.free.free(jnp.asarray(problem.free.values(model))))
+        found.append(float(problem.free.constrain(best.z)[0]))
+    assert abs(np.mean(found) / rate - 1) < 3.5 / np.sqrt(
+        records * count
+    )  # 0.92 of the information is left by the bins
+    good = calibrate(problem, data, QUICK, key=jax.random.key(6)).goodness
+    assert good.freedom == pytest.approx(len(data.values) - 1, abs=1e-6) and len(data.values) < 20
+
+
+@pytest.mark.parametrize(("rate", "other", "reach"), [(5e5, 5e6, "2 us"), (1e6, 1e6, "5 us")])
+def test_one_click_is_not_counted_twice(tmp_path, rate, other, reach):
+    """Waits for the same click would make the rate look surer than it is: pulls scatter by one. 60 records."""
+    model = Intervals(rate, "1 ns", "0.2 ns", other=1, bin="50 ns", reach=reach)
+    p, slope = chances(model)
+    pulls = []
+    for seed in range(60):
+        path = pair(tmp_path / "clicks.npz", np.random.default_rng([93, seed]), rate, other, 4e-3, "1 ns")
+        data = model.read(path)
+        at = data.given["part"], data.given["bins"]
+        weight = (slope / (p * (1 - p)))[at]  # score at the truth: the pull of a fit, without fitting
+        score = np.sum((data.values - data.trials * p[at]) * weight)
+        pulls.append(score / np.sqrt(np.sum(data.trials * slope[at] * weight)))
+    assert abs(np.mean(pulls)) < 3.3 / np.sqrt(60)
+    assert chi2.ppf(5e-4, 60) < np.sum(np.square(pulls)) < chi2.ppf(1 - 5e-4, 60)
+
+
+def test_a_detector_that_is_dead_itself_does_not_wait(tmp_path):
+    """50 ns of dead time at 1 MHz: a click of the other detector finds this one dead 5 times in 100."""
+    path = pair(tmp_path / "clicks.npz", np.random.default_rng(94), 1e6, 1e6, 1.0, "50 ns")
+    model = Intervals("900 kHz", "50 ns", "1 ps", 0.01, "100 ns", other=1, bin="5 ns", reach="500 ns")
+    data = model.read(path)
+    early = data.parts["after channel 1"].index[:10]
+    counted, wanted = data.values[early].sum(), data.trials[early].sum() * -np.expm1(-1e6 * 5e-9)
+    assert abs(counted - wanted) < 3.3 * np.sqrt(wanted)
+    found = calibrate(pose(model, data, ["rate", "afterpulses"], {}), data, QUICK, key=jax.random.key(7))
+    assert found.goodness.p_value > 1e-3
+    assert abs(found.x[0] - 1e6) < 3.3 * found.expected_error.stderr[0]
+    assert found.x[1] < 3.3 * found.expected_error.stderr[1] or found.edge[1]
+
+
+def test_ends_by_the_other_channel_by_hand():
+    """A click of the other ends a wait by the nearer edge; one too soon after another click begins none."""
+    times = np.array([0, 30, 55, 60, 100, 145, 200, 235])
+    channels = np.array([1, 0, 1, 1, 0, 1, 1, 0], np.int16)
+    edges = np.array([0, 20, 40, 60])
+    tags = TimeTags(times, channels, 0, 600)
+    counts, waiting = first_stops([tags], 1, 0, edges, other=1, rest=25)  # 0: 30, 55: broken at 5, 145: at 55, 200: 35
+    np.testing.assert_array_equal(counts, [0, 2, 0])
+    np.testing.assert_array_equal(waiting, [3, 3, 1])
+    counts, waiting = first_stops([tags], 0, 0, edges, other=1, rest=25)  # 30: broken at 25, 100: at 45
+    np.testing.assert_array_equal(counts, [0, 0, 0])
+    np.testing.assert_array_equal(waiting, [2, 1, 0])
