@@ -1,4 +1,4 @@
-"""Every command of the README and of the studies composes: no key that is not there, no option that has another name."""
+"""Every command of the README and of the studies composes: no key that is not there, no option of another name."""
 
 import re
 import shlex
