@@ -53,15 +53,19 @@ def test_a_diode_is_recovered(tmp_path):
 def test_dead_time_of_the_measured_record(reference_data, tmp_path):
     """No two clicks of a channel are closer than 77.96 ns there (the facts beside the file): the foot of the edge.
 
-    Blinking, seen by the other channel as well, explains what afterpulses would: none is left within 0.5 %.
+    Blinking, seen by the other channel as well, explains what afterpulses of 50 ns would: none is left within 0.5 %.
+    It does not fade as one exponential, so the model is refused, as it should be; with a free lifetime the fit would
+    take 2 % of 1 us for afterpulses, to mend that.
     """
-    free = f"free=[{','.join([*FREE, 'bunching', 'bunching_times'])}]"
+    free = f"free=[{','.join([*FREE[:-1], 'bunching', 'bunching_times'])}]"
     chosen = ["model.channel=1", "model.other=2", "model.bin='3128 ps'", "model.reach='20 us'", free]
     start = ["model.dead_time='78 ns'", "model.bunching='100 kHz'", "model.bunching_times='2 us'"]
     quiet = ["logger=none", "profiles=true", "draws=0", "starts=2", "bootstraps=0"]
     cfg = compose(["model=intervals", f"data={reference_data / T2}", *chosen, *start, *quiet], name="calibrate")
     calibrate_job.run(cfg, tmp_path)
-    found = read_result(tmp_path)["figures"]["parameters"]
+    figures = read_result(tmp_path)["figures"]
+    found = figures["parameters"]
+    assert figures["goodness"]["p_value"]["value"] < 1e-3
     dead, edge = found["dead_time"], found["edge"]
     assert 77.96e-9 < dead["value"] < 77.96e-9 + 3128e-12  # known to one period of the laser
     assert dead["value"] - 4 * edge["value"] < 77.96e-9
@@ -132,9 +136,8 @@ def test_bins_where_none_waits_are_no_data(tmp_path):
         problem = pose(model, data, ["rate"], {})
         best = fitted(problem, problem.free.free(jnp.asarray(problem.free.values(model))))
         found.append(float(problem.free.constrain(best.z)[0]))
-    assert abs(np.mean(found) / rate - 1) < 3.5 / np.sqrt(
-        records * count
-    )  # 0.92 of the information is left by the bins
+    # the bins leave 0.92 of the information
+    assert abs(np.mean(found) / rate - 1) < 3.5 / np.sqrt(records * count)
     good = calibrate(problem, data, QUICK, key=jax.random.key(6)).goodness
     assert good.freedom == pytest.approx(len(data.values) - 1, abs=1e-6) and len(data.values) < 20
 
