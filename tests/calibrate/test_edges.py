@@ -1,4 +1,4 @@
-"""Fits at the edge: values near a bound or at it, zero counts, vague priors, scatter that is fitted, worn-out models."""
+"""Fits at the edge: values near a bound or at it, zero counts, vague priors, fitted scatter, worn-out models."""
 
 import dataclasses
 from types import SimpleNamespace
@@ -163,7 +163,7 @@ MEANS = ["pair_rate", "visibility_hv", "visibility_da", "signal_efficiency", "id
 
 
 def test_scatter_that_is_fitted_does_not_pass_for_an_explanation():
-    """A wrong model finds a large drift: what its prior says of it is told, not the deviance that the drift has made."""
+    """A wrong model finds a large drift: told is what its prior says of it, not the deviance that it has made."""
 
     def fit(error, *more):
         problem, _ = bell(error, 0.03, [*MEANS, *more])
@@ -180,7 +180,7 @@ def test_scatter_that_is_fitted_does_not_pass_for_an_explanation():
 
 @pytest.mark.parametrize("p, told", [(0.3, "probability of 0.3."), (1e-3, "0.001: the model does NOT explain")])
 def test_words_of_a_scatter_that_is_fitted(p, told):
-    problem, data = bell(0.0, 0.03, ["pair_rate", "drift"])
+    problem, _ = bell(0.0, 0.03, ["pair_rate", "drift"])
     good = Goodness(40.0, 43.0, p, 0.0, "drift is fitted", "drift")
     found = SimpleNamespace(problem=problem, goodness=good, x=np.array([2e5, 0.1]))
     words = _explained(found)
