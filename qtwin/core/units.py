@@ -61,10 +61,15 @@ def parse(value, unit: str) -> float:
 
 def show(value: float, unit: str, digits: int = 4) -> str:
     """Engineer's text of an SI value: ``show(5e-5, 'm') == '50 µm'``."""
+
+    def rounded(x: float) -> str:
+        text = f"{x:.{digits}g}"
+        return f"{float(text):.0f}" if "e+" in text and abs(float(text)) <= 1000 else text  # 210, not 2.1e+02
+
     if not unit:
-        return f"{value:.{digits}g}"
+        return rounded(value)
     if unit == "1/m":
-        return f"{value / 1e3:.{digits}g} /mm"
+        return f"{rounded(value / 1e3)} /mm"
     quantity = (value * registry().Unit(unit)).to_compact() if value else value * registry().Unit(unit)
-    text = f"{quantity.magnitude:.{digits}g} {quantity.units:~P}"
+    text = f"{rounded(quantity.magnitude)} {quantity.units:~P}"
     return text.replace("\u03bc", "\u00b5")  # releases of pint differ in their letter for micro

@@ -41,3 +41,8 @@ def test_a_wrong_unit_names_what_was_given_and_expected(given):
 )
 def test_show(si, unit, text):
     assert show(si, unit) == text
+
+
+def test_show_writes_hundreds_out():
+    assert [show(x, "Hz", 2) for x in (212.3, 999.0, 21.23)] == ["210 Hz", "1000 Hz", "21 Hz"]
+    assert show(212.3, "", 1) == "200" and show(2.123e5, "1/m", 2) == "210 /mm"
