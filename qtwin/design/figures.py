@@ -152,6 +152,14 @@ class Figure:
         return show(float(value), self.unit, 4) if self.unit else f"{float(value):.4g}"
 
 
+def _named(name: str) -> Figure:
+    make = MADE[name]
+    return Figure(name, UNITS.get(name, ""), FIGURES[name], lambda v: make(v, v.ours()), name in RATIOS)
+
+
+INFORMATION = _named("information")
+
+
 def _user(key: str, text: str) -> Figure:
     """``file.py:function``: a function of a `View` that returns one number."""
     place, _, name = text.rpartition(":")
@@ -181,8 +189,7 @@ def figure(key: str, text, view: View) -> Figure:
     if isinstance(text, str) and ".py:" in text:
         return _user(key, text)
     if text in FIGURES:
-        make = MADE[text]
-        return Figure(text, UNITS.get(text, ""), FIGURES[text], lambda v: make(v, v.ours()), text in RATIOS)
+        return _named(text)
     facts = {
         f"{name}.{fact}": unit
         for name, protocol in view.working.protocols.items()

@@ -57,18 +57,25 @@ def _values(problem: Problem, x, walk: Walk):
     return problem.values(x, walk)
 
 
-def fresh(problem: Problem, x, start, anew: Callable) -> tuple[list[Estimate], list[Estimate], Estimate]:
-    """Score and constrained figures at ``x`` and at ``start``, and the gain, on walks of their own random numbers.
+class Fresh(NamedTuple):
+    """What walks of their own random numbers tell; errors by the jackknife."""
 
-    ``anew(x, name)`` walks the tissue of ``x``. Errors by the jackknife.
-    """
+    after: list[Estimate]  # score and constrained figures at the optimum
+    before: list[Estimate]  # and at the start
+    gain: Estimate  # of the score
+    information: Estimate  # gain of the log of the information
+
+
+def fresh(problem: Problem, x, start, anew: Callable) -> Fresh:
+    """Optimum ``x`` against ``start``; ``anew(x, name)`` walks the tissue of ``x``."""
     found = []
     for there in (x, start):
         found.append([np.asarray(a) for a in _values(problem, jnp.asarray(there), anew(there, "fresh"))])
     (after, one), (before, two) = found
     told = [[Estimate(float(v), float(e)) for v, e in zip(a, jackknife(b), strict=True)] for a, b in found]
-    gain = Estimate(float(after[0] - before[0]), float(jackknife(one[:, 0] - two[:, 0])))
-    return told[0], told[1], gain
+    gains = [Estimate(float(after[i] - before[i]), float(jackknife(one[:, i] - two[:, i]))) for i in (0, 1)]
+    own, other = ([a, *rest] for a, _, *rest in told)
+    return Fresh(own, other, *gains)
 
 
 @eqx.filter_jit
@@ -84,8 +91,11 @@ def robust(problem: Problem, x, start, anew: Callable) -> Estimate | None:
     return Estimate(float(after - before), float(jackknife(one - two)))
 
 
-def drawn(problem: Problem, x, start, exposures: int, gain: Estimate, anew: Callable, *, key) -> Interval:
-    """Information per photon of the dose at ``x`` over that at ``start``, from exposures drawn at both."""
+def drawn(problem: Problem, x, start, exposures: int, walk: float, anew: Callable, *, key) -> Interval:
+    """Information per photon of the dose at ``x`` over that at ``start``, from exposures drawn at both.
+
+    ``walk``: the walks' own standard error of the log of that ratio.
+    """
     costs = []
     for name, there in (("optimum", x), ("start", start)):
         view = problem.look(problem.family.at(jnp.asarray(there)), anew(there, "fresh"))
@@ -93,7 +103,7 @@ def drawn(problem: Problem, x, start, exposures: int, gain: Estimate, anew: Call
         weights = light / light.sum() * float(view.entry(law.ledger))
         pool = pooling(law, weights, smoothing(None, light.shape[0]))
         costs.append(pooled_cost(law.draw(exposures, key=stream(key, f"drawn {name}")).estimates, weights, pool))
-    return advantage(costs[1], costs[0], gain.error)
+    return advantage(costs[1], costs[0], walk)
 
 
 def tolerances(problem: Problem, z, walk: Walk) -> tuple[list[Tolerance], np.ndarray]:

@@ -11,7 +11,7 @@ from scipy.stats import norm, qmc
 
 from qtwin.benchmark.expected import Working
 from qtwin.design.family import Family
-from qtwin.design.figures import Constraint, Figure, View
+from qtwin.design.figures import INFORMATION, Constraint, Figure, View
 from qtwin.estimator.protocol import Arm
 from qtwin.tissue import Walk
 from qtwin.tissue.fates import fates
@@ -103,7 +103,10 @@ class Problem(eqx.Module):
         return jnp.mean(scores), slacks
 
     def values(self, x, walk: Walk):
-        """Score and the figure of every constraint, [1 + C]; and without one block of the walk, [BLOCKS, 1 + C]."""
+        """Score, log of the information, and the figure of every constraint, [2 + C].
+
+        And without one block of the walk each, [BLOCKS, 2 + C].
+        """
         return self._values(self.family.at(x), walk)
 
     def over_tolerances(self, x, walk: Walk):
@@ -124,7 +127,8 @@ class Problem(eqx.Module):
         def read(parts):
             images, absorptance = parts
             at = view(there, images, absorptance, self.duel)
-            return jnp.stack([self.objective.score(at), *(c.figure.value(at) for c in self.constraints)])
+            own = self.objective.score(at), INFORMATION.score(at)
+            return jnp.stack([*own, *(c.figure.value(at) for c in self.constraints)])
 
         found = jax.lax.map(read, jax.tree.map(means, blocks))
         return found[0], found[1:]

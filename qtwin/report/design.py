@@ -59,8 +59,8 @@ def figures(best: Optimum, both: list, second: Figure | None) -> dict[str, Any]:
             else {"gain_over_tolerances": _leaf(_value(best.robust, of.log), "" if of.log else of.unit)}
         ),
         "information_drawn_over_start": {
-            **{"value": best.drawn.value, "stderr": best.drawn.stderr, "unit": ""},
-            **{"low": best.drawn.low, "high": best.drawn.high},
+            **{"value": _finite(best.drawn.value), "stderr": _finite(best.drawn.stderr), "unit": ""},
+            **{"low": _finite(best.drawn.low), "high": _finite(best.drawn.high)},
         },
         "parameters": {},
         "constraints": {},

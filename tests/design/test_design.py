@@ -14,6 +14,7 @@ from qtwin.core.config import compose, plain
 from qtwin.core.errors import UserError
 from qtwin.design.figures import constraint, figure
 from qtwin.design.optimise import figures, gradient, many, optimise
+from qtwin.design.optimum import fresh
 from qtwin.design_job import problem_of, starts
 
 SMALL = ["optics.pixels=8", "optics.pitch=400um", "logger=none", "walk.photons=8192", "budget.match=incident"]
@@ -117,6 +118,21 @@ def test_optimum_is_that_of_an_exhaustive_scan(protocol, objective, key, bounds)
     with compilations() as found:
         optimise(problem, begin, again, None, "lbfgs", 3, lambda *_: None)
     assert not found
+
+
+@pytest.mark.slow
+def test_the_walk_error_of_drawn_information_is_its_own():
+    """Whatever is maximised: that of a count, in counts, is no error of the log of a ratio."""
+    set_up = ["estimator=ghost", "design.free=[source.pump_power]", "budget.match=time"]
+    found = []
+    for objective in ("information", "ghost.coincidences_per_exposure"):
+        problem, walk, _ = made(*set_up, f"design.objective={objective}")
+        x = np.asarray(problem.family.origin)
+        found.append(fresh(problem, 0.5 * x, x, lambda *_, walk=walk: walk))
+    own, count = found
+    np.testing.assert_allclose(own.gain, own.information, rtol=1e-12)
+    np.testing.assert_allclose(own.information, count.information, rtol=1e-6, atol=1e-12)
+    assert own.information.error < 0.1 < count.gain.error
 
 
 @pytest.mark.slow
