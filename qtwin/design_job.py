@@ -40,6 +40,7 @@ from qtwin.tissue.carry import cores
 log = logging.getLogger(__name__)
 ROBUST = ("expected", "worst")
 SCANNED = 16  # points looked at for each start after the first
+SEEKING = 200  # steps at least, to find a set-up that satisfies all constraints
 KEYS = (
     *("objective", "free", "bounds", "constraints", "method", "steps", "starts"),
     *("tolerances", "robust", "scenarios", "second", "front"),
@@ -191,7 +192,12 @@ def found(problem: Problem, settings: Settings, asked: Mapping, walk, anew: Call
     fit = [np.all(p.slacks >= -FEASIBLE) for p in ways]
     if not any(fit):
         end = problem.family.free.free(jnp.asarray(ways[0].x[-1]))
-        broken = conflict(problem, end, walk, asked["steps"]) or [c.text for c in problem.constraints]
+        broken = conflict(problem, end, walk, max(asked["steps"], SEEKING))
+        if not broken:
+            told = " and ".join(repr(c.text) for c in problem.constraints)
+            raise UserError(
+                f"design.steps: {asked['steps']} steps did not reach a set-up that satisfies {told}; give more"
+            )
         raise UserError(f"design.constraints: no set-up within the bounds satisfies {' and '.join(map(repr, broken))}")
     best = int(np.argmax([p.score[-1] if ok else -np.inf for p, ok in zip(ways, fit, strict=True)]))
     x, start = ways[best].x[-1], np.asarray(problem.family.origin)
@@ -229,13 +235,17 @@ def front(problem: Problem, second, count: int, best: Optimum, walk, anew, asked
     return out
 
 
-def optimised(problem: Problem, points: Points, x) -> str:
-    """YAML of an experiment that runs as it is: the configuration's own choices and numbers, with the optimum's."""
+def optimised(problem: Problem, points: Points, x, photons: float) -> str:
+    """YAML of an experiment that runs as it is: the configuration's own choices and numbers, with the optimum's.
+
+    ``photons`` per superpixel are those that give the optimum the dose of the start.
+    """
     values = {p.key: float(v) for p, v in zip(problem.family.free.parameters, x, strict=True)}
     config = plain(points.changed(values))
     kept = {
         name: config[name] for name in (*ELEMENTS, "estimator", "wavelength", "budget", "walk", "seed", "memory_limit")
     }
+    kept["budget"] = {**kept["budget"], "photons": photons}
     chosen: Mapping = plain(HydraConfig.get().runtime.choices) if HydraConfig.initialized() else {}
     groups = {f"override /{g}": c for g, c in chosen.items() if g.split("@")[-1] in (*ELEMENTS, "estimator")}
     head = "# @package _global_\n# qtwin benchmark --config-dir FOLDER_OF_THE_DESIGN experiment=optimum\n"
@@ -243,7 +253,7 @@ def optimised(problem: Problem, points: Points, x) -> str:
 
 
 def run(cfg: DictConfig, folder: Path) -> float:
-    """Optimise, check, write the results into ``folder``, and return the gain over the start.
+    """Optimise, check, write the results into ``folder``, and return the objective at the optimum, the more the better.
 
     Raises UserError for anything wrong in ``cfg``, before any work is done.
     """
@@ -284,10 +294,12 @@ def run(cfg: DictConfig, folder: Path) -> float:
             second = figure("design.second", asked["second"], view)
             both = front(problem, second, asked["front"], best, walk, anew, asked, progress)
         (folder / "experiment").mkdir(parents=True, exist_ok=True)
-        write_whole(folder / "experiment" / "optimum.yaml", optimised(problem, points, best.x).encode())
+        at = problem.look(problem.family.at(jnp.asarray(best.x)), anew(best.x, "fresh"))
+        text = optimised(problem, points, best.x, float(at.at_dose()[0]))
+        write_whole(folder / "experiment" / "optimum.yaml", text.encode())
         write_arrays(folder, report.arrays(best))
         figures = report.figures(best, both, second)
-        swept = float(figures["gain"]["value"])
+        swept = problem.objective.sign * float(figures["objective"]["optimum"]["value"])  # to be compared with others'
         result = {"figures": figures, "swept": swept, "seed": settings.seed, "versions": versions()}
         result |= {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "wall_seconds": round(time.perf_counter() - begin, 3)}
         write_result(folder, result | identity | {"config": config})

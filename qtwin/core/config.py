@@ -83,6 +83,10 @@ GROUP_OF = {name: name for name in ("source", "optics", "scene", "detector", "co
 GROUP_OF |= {"camera": "detector", "reference": "source"}
 
 
+def _experiments(overrides: Sequence[str]) -> list[str]:
+    return [name for o in overrides if o.startswith("experiment=") for name in o.split("=", 1)[1].split(",")]
+
+
 def _unwritten(key: str, overrides: Sequence[str]) -> bool:
     """Whether no option of an element writes a field, nor a chosen experiment sweeps it.
 
@@ -94,10 +98,18 @@ def _unwritten(key: str, overrides: Sequence[str]) -> bool:
         return False
     folders = [find_conf(), *_Overlay.folders]
     options = [file for folder in folders for file in (folder / group).glob("*.yaml")]
-    names = [name for o in overrides if o.startswith("experiment=") for name in o.split("=", 1)[1].split(",")]
-    chosen = [folder / "experiment" / f"{name}.yaml" for folder in folders for name in names]
+    chosen = [folder / "experiment" / f"{name}.yaml" for folder in folders for name in _experiments(overrides)]
     places = [(rf"^{field}:", options), (rf"^\s+{element}\.{field}:", [file for file in chosen if file.is_file()])]
     return not any(re.search(line, file.read_text(), re.MULTILINE) for line, files in places for file in files)
+
+
+def _known_experiments(overrides: Sequence[str]) -> None:
+    """UserError for an experiment that is nowhere: to Hydra it is optional, and a misspelt one would be left out."""
+    folders = [folder / "experiment" for folder in (find_conf(), *_Overlay.folders)]
+    known = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
+    for name in _experiments(overrides):
+        if re.fullmatch(r"[\w-]+", name) and name not in known:
+            raise UserError(f"experiment: got {name!r}, accepted are {', '.join(known)}, and those of --config-dir")
 
 
 def completed(overrides: Sequence[str], command: str) -> list[str]:
@@ -105,6 +117,7 @@ def completed(overrides: Sequence[str], command: str) -> list[str]:
 
     Nor does `calibrate prior.KEY=...`.
     """
+    _known_experiments(overrides)
     keys = [text.split("=", 1)[0].lstrip("+~") for text in overrides]
     fresh = OPEN if command == "calibrate" else ()
 

@@ -175,7 +175,21 @@ def _user(key: str, text: str) -> Figure:
     found = getattr(module, name, None)
     if not callable(found):
         raise UserError(f"{key}: {place} has no function {name!r}")
-    return Figure(name, "", (found.__doc__ or "").strip().split("\n")[0], found)
+
+    def value(view: View):
+        try:
+            number = jnp.asarray(found(view), float)
+        except UserError:
+            raise
+        except Exception as error:
+            said = str(error).strip().split("\n")[0]
+            told = "accepted is a function of the view that jax can trace and that returns one number"
+            raise UserError(f"{key}: {text!r} failed ({type(error).__name__}: {said}); {told}") from error
+        if number.shape != ():
+            raise UserError(f"{key}: {text!r} returns numbers of shape {number.shape}, accepted is one number")
+        return number
+
+    return Figure(name, "", (found.__doc__ or "").strip().split("\n")[0], value)
 
 
 def figure(key: str, text, view: View) -> Figure:

@@ -20,6 +20,7 @@ from qtwin.tissue import Walk
 LOST = 0.01  # of the objective, the part that a tolerance may cost
 PROFILE = np.linspace(-2.5, 2.5, 21)  # in tolerances of the curvature
 FAR = 10.0  # on the real line: there is a bound beyond
+ROUNDING = 1e-10  # of a figure
 STEP = 1e-3  # on the real line of a parameter, for differences of gradients
 
 
@@ -72,7 +73,12 @@ def fresh(problem: Problem, x, start, anew: Callable) -> Fresh:
     for there in (x, start):
         found.append([np.asarray(a) for a in _values(problem, jnp.asarray(there), anew(there, "fresh"))])
     (after, one), (before, two) = found
-    told = [[Estimate(float(v), float(e)) for v, e in zip(a, jackknife(b), strict=True)] for a, b in found]
+
+    def estimate(value, error) -> Estimate:
+        """What no walk moves (an angle of the beam) has an error of rounding alone, which is none."""
+        return Estimate(float(value), float(error) if error > ROUNDING * abs(value) else 0.0)
+
+    told = [[estimate(v, e) for v, e in zip(a, jackknife(b), strict=True)] for a, b in found]
     gains = [Estimate(float(after[i] - before[i]), float(jackknife(one[:, i] - two[:, i]))) for i in (0, 1)]
     own, other = ([a, *rest] for a, _, *rest in told)
     return Fresh(own, other, *gains)

@@ -128,6 +128,14 @@ def test_a_file_chooses_the_scene_that_reads_it(small_conf):
     assert compose(["scene.file=photo.png"], small_conf).scene.file == "photo.png"
 
 
+def test_a_misspelt_experiment_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"experiment: got 'tissue_dpeth', accepted are ambient_light, .*tissue_depth"):
+        compose(["experiment=tissue_dpeth"])
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 7\n")
+    assert compose(["experiment=mine"], tmp_path).seed == 7
+
+
 def test_a_field_that_an_experiment_sweeps_is_given_in_its_place():
     words = ["experiment=ambient_light", "optics.ambient=1kHz", "detector.efficiency=0.6,0.7"]
     own = compose(words[:1], hydra_node=True).hydra.sweeper.params

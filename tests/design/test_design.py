@@ -20,8 +20,8 @@ from qtwin.design_job import problem_of, starts
 SMALL = ["optics.pixels=8", "optics.pitch=400um", "logger=none", "walk.photons=8192", "budget.match=incident"]
 
 
-def made(*overrides):
-    cfg = compose([*SMALL, *overrides], name="design")
+def made(*overrides, config_dir=None):
+    cfg = compose([*SMALL, *overrides], config_dir, name="design")
     settings = Settings.from_config({"regularise": False, **plain(cfg)})
 
     def walked(working, name="walk"):
@@ -135,6 +135,26 @@ def test_the_walk_error_of_drawn_information_is_its_own():
     assert own.information.error < 0.1 < count.gain.error
 
 
+USERS = {
+    "pair": "return view.ours().mean()",
+    "word": "return 'good'",
+    "none": "return None",
+    "branch": "return 1.0 if view.ours().mean()[0, 0] > 0.5 else 0.0",
+    "missing": "return view.colour",
+}
+
+
+@pytest.mark.slow
+def test_a_users_function_that_fails_is_one_line(tmp_path):
+    own = tmp_path / "own.py"
+    own.write_text("".join(f"def {name}(view):\n    {line}\n\n\n" for name, line in USERS.items()))
+    _, _, view = made("estimator=ghost", "design.free=[source.pump_power]")
+    for name in USERS:
+        made_by = figure("design.objective", f"{own}:{name}", view)
+        with pytest.raises(UserError, match=rf"^design.objective: '.*:{name}' (failed \(|returns numbers of shape)"):
+            jax.eval_shape(lambda photons, f=made_by: f.value(view._replace(dose=photons, own=None)), 1e4)
+
+
 @pytest.mark.slow
 def test_figures_and_constraints_that_are_refused():
     _, _, view = made("estimator=ghost", "design.free=[source.pump_power]")
@@ -173,8 +193,9 @@ def test_the_whole_command_and_the_experiment_it_writes(tmp_path):
         ],
         name="design",
     )
-    assert design_job.run(cfg, tmp_path) >= 0.999
+    swept = design_job.run(cfg, tmp_path)
     result = json.loads((tmp_path / "result.json").read_text())["figures"]
+    assert result["gain"]["value"] >= 0.999 and swept == result["objective"]["optimum"]["value"]
     assert result["gain"]["stderr"] >= 0 and len(result["front"]) == 3
     one, two = result["front"][0], result["front"][-1]
     assert one["information"] >= two["information"] and one["time"] >= two["time"]
@@ -185,6 +206,10 @@ def test_the_whole_command_and_the_experiment_it_writes(tmp_path):
     )
     again = compose(["experiment=optimum"], config_dir=tmp_path)
     assert again.source.pump_power == pytest.approx(best["optimum"]["value"])
+    set_up = ["estimator=ghost", "design.free=[source.pump_power]"]
+    views = made(*set_up)[2], made(*set_up, "experiment=optimum", config_dir=tmp_path)[2]
+    start, then = (float(view.entry(view.ours().ledger)) for view in views)
+    assert then == pytest.approx(start, rel=1e-4)  # the dose that was held
     with pytest.raises(UserError, match="no set-up within the bounds satisfies 'time <= 1 µs'"):
         design_job.run(
             compose(
