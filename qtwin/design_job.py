@@ -287,11 +287,12 @@ def run(cfg: DictConfig, folder: Path) -> float:
             return walked(problem.family.at(jnp.asarray(x)), name)
 
         asked = config["design"]
+        second = None if asked["second"] is None else figure("design.second", asked["second"], view)
+        if second is not None and (second.name, second.sign) == (problem.objective.name, problem.objective.sign):
+            raise UserError(f"design.second: got {asked['second']!r}, the objective itself; accepted is another figure")
         best = found(problem, settings, asked, walk, anew, progress)
         both = []
-        second = None
-        if asked["second"] is not None:
-            second = figure("design.second", asked["second"], view)
+        if second is not None:
             both = front(problem, second, asked["front"], best, walk, anew, asked, progress)
         (folder / "experiment").mkdir(parents=True, exist_ok=True)
         at = problem.look(problem.family.at(jnp.asarray(best.x)), anew(best.x, "fresh"))

@@ -163,6 +163,7 @@ def test_a_sweep_of_thickness_compiles_nothing_new():
         (["budget.photons=1e6"], r"budget\.photons: .*(need|full_well)"),
         (["tissue.depth=60um"], r"tissue\.depth: got .* accepted is less than the total thickness"),
         (["tissue.g=1"], r"tissue\.g: got 1"),
+        (["tissue.thickness=50", "estimator=twin_beams", "walk.photons=1024"], r"no light at all reaches 64 of its 64"),
         (["tissue.thickness=0"], r"tissue\.thickness: got 0 m, accepted is a value greater than 0"),
         (["~estimator"], r"estimator: got None, expected imaging protocols"),
         (["estimator.ghost._target_=qtwin.source.Coherent"], r"estimator\.ghost.*"),

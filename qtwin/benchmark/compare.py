@@ -88,6 +88,7 @@ def compare(
     given = budgets(arms, bench_at, settings.photons, settings.match)
     photons, laws = {name: n for name, (n, _) in given.items()}, {name: law for name, (_, law) in given.items()}
     _saturation(laws, photons)
+    _lit(laws)
     direct, ghost = np.asarray(centre.spread_direct), np.asarray(centre.spread_ghost)
     kernels = {"none": None, "direct": direct, "ghost": ghost, "pairs": direct**2}  # pairs: both photons in one place
     spreads = {name: smoothing(kernel, truth.shape[0]) for name, kernel in kernels.items()}
@@ -169,6 +170,16 @@ def _saturation(laws: Mapping[str, AbstractLaw], photons: Mapping[str, float]):
                 f"budget.photons: {name!r} fills its brightest superpixel {load:.3g} times (full_well) at "
                 f"{photons[name]:.4g} photons per superpixel and exposure; accepted is less, in more "
                 "exposures (budget.exposures)"
+            )
+
+
+def _lit(laws: Mapping[str, AbstractLaw]):
+    for name, law in laws.items():
+        dark = ~np.isfinite(np.asarray(law.mean()))
+        if dark.any():
+            raise UserError(
+                f"{name!r}: no light at all reaches {dark.sum()} of its {dark.size} superpixels; accepted is thinner "
+                "or clearer tissue, or a beam that covers the field (tissue.thickness, source.waist)"
             )
 
 

@@ -145,6 +145,16 @@ USERS = {
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "second, told", [("-tme", "design.second: got 'tme', accepted are"), ("snr", "the objective it")]
+)
+def test_a_second_figure_that_is_none_is_refused_before_the_climb(tmp_path, second, told):
+    words = ["estimator=ghost", "design.free=[source.pump_power]", "design.objective=snr", f"design.second={second}"]
+    with pytest.raises(UserError, match=told):
+        design_job.run(compose([*SMALL, *words], name="design"), tmp_path)
+
+
+@pytest.mark.slow
 def test_a_users_function_that_fails_is_one_line(tmp_path):
     own = tmp_path / "own.py"
     own.write_text("".join(f"def {name}(view):\n    {line}\n\n\n" for name, line in USERS.items()))
