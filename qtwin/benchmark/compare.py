@@ -88,7 +88,7 @@ def compare(
     given = budgets(arms, bench_at, settings.photons, settings.match)
     photons, laws = {name: n for name, (n, _) in given.items()}, {name: law for name, (_, law) in given.items()}
     _saturation(laws, photons)
-    _lit(laws)
+    means = {name: _lit(name, law) for name, law in laws.items()}
     direct, ghost = np.asarray(centre.spread_direct), np.asarray(centre.spread_ghost)
     kernels = {"none": None, "direct": direct, "ghost": ghost, "pairs": direct**2}  # pairs: both photons in one place
     spreads = {name: smoothing(kernel, truth.shape[0]) for name, kernel in kernels.items()}
@@ -102,7 +102,7 @@ def compare(
         outcomes[arm.name] = Outcome(
             arm,
             estimates.mean(axis=0),
-            np.asarray(law.mean()),
+            means[arm.name],
             np.sqrt(estimates.var(axis=0, ddof=1)),
             estimates,
             counts,
@@ -173,14 +173,16 @@ def _saturation(laws: Mapping[str, AbstractLaw], photons: Mapping[str, float]):
             )
 
 
-def _lit(laws: Mapping[str, AbstractLaw]):
-    for name, law in laws.items():
-        dark = ~np.isfinite(np.asarray(law.mean()))
-        if dark.any():
-            raise UserError(
-                f"{name!r}: no light at all reaches {dark.sum()} of its {dark.size} superpixels; accepted is thinner "
-                "or clearer tissue, or a beam that covers the field (tissue.thickness, source.waist)"
-            )
+def _lit(name: str, law: AbstractLaw) -> np.ndarray:
+    """Mean image [n, n]. UserError where superpixels have no light, and so no estimate."""
+    mean = np.asarray(law.mean())
+    dark = ~np.isfinite(mean)
+    if dark.any():
+        raise UserError(
+            f"{name!r}: no light at all reaches {dark.sum()} of its {dark.size} superpixels; accepted is thinner "
+            "or clearer tissue, or a beam that covers the field (tissue.thickness, source.waist)"
+        )
+    return mean
 
 
 def _kernels(arm: Arm, other: Arm, spreads):
