@@ -3,7 +3,7 @@
     python scripts/design_speed.py [--optuna]
 
 Ratios are of processor time, value and gradient in turn in one process; the first calls, which compile, are left out.
-Starts climb in threads, one on every core, because that was the fastest of three ways on processors: measured here.
+Starts climb in threads, one on every core, each with a walk of its own: about as fast as one vectorised call, see here.
 The search (Optuna's sampler) is asked how many evaluations it needs to come as near to the gradient's score as 0.5 %.
 """
 
