@@ -14,7 +14,8 @@ from qtwin.benchmark.settings import Settings
 from qtwin.core.config import build, check_targets, plain, quantity
 from qtwin.core.errors import UserError
 from qtwin.core.units import show
-from qtwin.io.results import RESULT, config_hash, files, read_result, versions, write_arrays, write_result
+from qtwin.io.before import whole
+from qtwin.io.results import config_hash, files, read_result, versions, write_arrays, write_result
 from qtwin.io.tracking import open_tracker
 from qtwin.report import page
 
@@ -57,7 +58,7 @@ def elements(cfg: DictConfig | dict) -> dict[str, Any]:
 
 def finished(cfg: DictConfig, folder: Path) -> float | None:
     """The number of a point that an earlier, killed sweep has completed in `folder`; None if it must run."""
-    if not (folder / RESULT).exists() or not (folder / "report.html").exists():
+    if not whole(folder):
         return None
     result = read_result(folder)
     same = (result.get("config_hash"), result.get("versions")) == (config_hash(plain(cfg)), versions())

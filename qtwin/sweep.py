@@ -31,8 +31,9 @@ from qtwin.core import hosts
 from qtwin.core.config import plain
 from qtwin.core.errors import FieldError, UserError
 from qtwin.core.explain import explain
+from qtwin.io.before import set_aside, settle, whole
 from qtwin.io.claims import CLAIM, claim, lock, touch
-from qtwin.io.results import RESULT, write_whole
+from qtwin.io.results import write_whole
 from qtwin.job import finished
 from qtwin.tissue.carry import cores
 
@@ -123,7 +124,7 @@ class Failures(Callback):
             with claim(folder, wait=True):
                 if (folder / ERROR_FILE).exists():
                     lines.append(f"{folder}: {(folder / ERROR_FILE).read_text(encoding='utf-8').splitlines()[0]}")
-                elif not (folder / RESULT).exists():
+                elif not whole(folder):
                     lines.append(f"{folder}: {LEFT}")
         cls.forget()
         return lines
@@ -253,6 +254,7 @@ def _elsewhere(folder: Path) -> float:
 def _of_sweep(cfg: DictConfig, folder: Path, run: Callable[[DictConfig, Path], float], others) -> float:
     """A point that this process has claimed, unless it is finished, or has failed in a process beside this one."""
     try:
+        settle(folder)  # what a killed process has left
         if others and others.get("count", 1) != 1:
             raise UserError("hosts.count: got a sweep, accepted is one run; points go out by hydra/launcher=...")
         if (done := finished(cfg, folder)) is not None:
@@ -261,14 +263,15 @@ def _of_sweep(cfg: DictConfig, folder: Path, run: Callable[[DictConfig, Path], f
         if (folder / ERROR_FILE).exists():
             log.info("has failed already: %s", folder)
             return nan
-        for old in ("report.html", RESULT):  # of another configuration: what is there is this one's, or nothing
-            (folder / old).unlink(missing_ok=True)
+        set_aside(folder)
         return run(cfg, folder)
     except Exception as error:
         line = explain(error) or f"{type(error).__name__}: {error}"
         told = f"{' '.join(line.split())} ({' '.join(HydraConfig.get().overrides.task)})"
         write_whole(folder / ERROR_FILE, f"{told}\n\n{traceback.format_exc()}".encode())
         return nan
+    finally:
+        settle(folder)
 
 
 def _together(cfg: DictConfig, folder: Path, run: Callable[[DictConfig, Path], float]) -> float:

@@ -180,3 +180,23 @@ def test_a_point_whose_process_was_killed_is_named_by_the_other_and_run_again(nu
     nursery(whole)
     assert [number for number, _ in executions(nursery)] == [99, 1, 99]
     assert sorted(finished(folder)) == [0, 1]
+
+
+def test_a_value_that_is_refused_leaves_what_was_there(nursery, sweep):
+    """Another value at a finished point: its result stays until there is a new one, even where a kill comes between."""
+    folder = nursery.place / "other"
+    nursery(sweep(folder, (1, 2)))
+    (folder / "1" / "experiment").mkdir()
+    (folder / "1" / "experiment" / "optimum.yaml").write_text("seed: 1")
+    before = finished(folder)
+    ((process, code),) = nursery(sweep(folder, (1, 13)))
+    assert code == 2 and f"{folder}/1: reach: 13 is unlucky" in said(nursery, process)
+    assert finished(folder) == before and (folder / "1" / "experiment" / "optimum.yaml").exists()
+    (nursery.place / "executions").write_text("")
+    ((_, killed),) = nursery(sweep(folder, (1, 99)) | {"lines": 1, "kill": 0.0})
+    assert killed == -9 and sorted(finished(folder)) == [0]  # 99 had begun
+    ((_, code),) = nursery(sweep(folder, (1, 2)))
+    assert code == 0 and finished(folder) == before and not (folder / "1" / ".before").exists()
+    ((_, code),) = nursery(sweep(folder, (1, 3)))
+    assert code == 0 and json.loads((folder / "1" / "result.json").read_text())["swept"] == 3
+    assert not (folder / "1" / "experiment").exists()

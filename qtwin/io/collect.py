@@ -15,6 +15,7 @@ from yaml import YAMLError
 
 from qtwin.core.errors import UserError
 from qtwin.core.units import registry
+from qtwin.io.before import BEFORE, whole
 from qtwin.io.claims import CLAIM, lock
 from qtwin.io.results import RESULT, Array, read_result
 
@@ -118,7 +119,7 @@ def _point(folder: Path, place: Path) -> Point:
         note = next(iter((place / "error.txt").read_text(encoding="utf-8").splitlines()), "")
     elif _locked(place / CLAIM):
         state = RUNNING
-    elif (place / RESULT).exists():
+    elif whole(place):
         state, result = DONE, read_result(place)
     figures = dict(leaves(result.get("figures")))
     return Point(name, state, note, asked, figures, result.get("swept"), result.get("versions") or {})
@@ -166,7 +167,7 @@ def read_sweep(folder: Path) -> Sweep:
     if (folder / RESULT).exists():
         raise UserError(f"{folder}: the folder of one run; accepted is that of a sweep (multirun/<command>/<time>)")
     marks = ("*/" + RESULT, "*/error.txt", "*/" + CLAIM)
-    places = {file.parent for mark in marks for file in folder.glob("**/" + mark)}
+    places = {file.parent for mark in marks for file in folder.glob("**/" + mark) if file.parent.name != BEFORE}
     places |= {file.parent.parent for file in folder.glob("*/**/.hydra/overrides.yaml")}
     points = [_point(folder, place) for place in sorted(places, key=lambda p: _by_number(str(p)))]
     settings = _settings(folder / "multirun.yaml")
