@@ -5,11 +5,13 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,10 +26,10 @@ from qtwin.core.errors import FieldError, UserError
 from qtwin.core.random import stream
 from qtwin.core.units import parse, show
 from qtwin.design.family import Family, family
-from qtwin.design.figures import Constraint, constraint, figure
+from qtwin.design.figures import FEASIBLE, Constraint, Figure, View, constraint, figure
 from qtwin.design.free import Parameter, parameter
-from qtwin.design.optimise import FEASIBLE, METHODS, conflict, many, optimise
-from qtwin.design.optimum import Optimum, drawn, fresh, robust, tolerances
+from qtwin.design.optimise import METHODS, conflict, many, optimise, side_by_side
+from qtwin.design.optimum import Compromise, Optimum, drawn, estimates, fresh, robust, tolerances
 from qtwin.design.problem import Duel, Problem, deviations, look
 from qtwin.io.results import config_hash, files, versions, write_arrays, write_result, write_whole
 from qtwin.io.tracking import open_tracker
@@ -35,12 +37,14 @@ from qtwin.job import ELEMENTS, flat
 from qtwin.map_job import Points, duel, number
 from qtwin.optics.far_field import STEEPEST
 from qtwin.report import design as report
+from qtwin.tissue import Walk
 from qtwin.tissue.carry import cores
 
 log = logging.getLogger(__name__)
 ROBUST = ("expected", "worst")
 SCANNED = 16  # points looked at for each start after the first
-SEEKING = 200  # steps at least, to find a set-up that satisfies all constraints
+STEEP = "of the optics: beyond, light no longer meets the sample at normal incidence"
+SEEKING = 200  # steps at most, to find a set-up that satisfies all constraints
 KEYS = (
     *("objective", "free", "bounds", "constraints", "method", "steps", "starts"),
     *("tolerances", "robust", "scenarios", "second", "front"),
@@ -108,31 +112,48 @@ def _family(points: Points, keys: list[str], bounds: Mapping, where: str) -> tup
     return family(points.start, parameters, made, values), points
 
 
-def problem_of(cfg: DictConfig | dict, settings: Settings, anew: Callable) -> tuple[Problem, Points, Any]:
-    """The problem of a configuration, its working points, and the walk at the start. UserError names the key."""
+def problem_of(cfg: DictConfig | dict, settings: Settings) -> tuple[Problem, Figure | None, Points]:
+    """The problem of a configuration, its second figure, and its working points: before any walk, of no dose yet.
+
+    UserError names the key.
+    """
     points = Points(cfg)
     config = points.config
     asked = section(config)
     arm, opponent = duel(points.start.protocols, config["arm"], config["opponent"])
     own, points = _family(points, asked["free"], asked["bounds"], "design.free")
-    shaken = scatter = None
+    shaken, spreads = None, []
     if asked["tolerances"]:
         shaken, _ = _family(points, list(asked["tolerances"]), _wide(asked["tolerances"], points), "design.tolerances")
         spreads = [
             _spread(key, text, p)
             for (key, text), p in zip(asked["tolerances"].items(), shaken.free.parameters, strict=True)
         ]
-        scatter = jnp.asarray(deviations(spreads, asked["scenarios"], settings.seed))
-    walk = anew(own.start)
-    view = look(own.start, walk, Duel(arm, opponent, settings.match, None))
-    dose = None if "budget.photons" in asked["free"] else float(view.entry(view.ours().ledger))
-    held, view = Duel(arm, opponent, settings.match, dose), view._replace(dose=dose)
-    objective = figure("design.objective", asked["objective"], view)
-    texts = list(asked["constraints"])
+    objective = figure("design.objective", asked["objective"], own.start)
+    second = None if asked["second"] is None else figure("design.second", asked["second"], own.start)
+    if second is not None and (second.name, second.sign) == (objective.name, objective.sign):
+        raise UserError(f"design.second: got {asked['second']!r}, the objective itself; accepted is another figure")
+    limits = [constraint("design.constraints", text, own.start) for text in asked["constraints"]]
     if {"source.waist", "optics.focal_length"} & set(asked["free"]):
-        texts.append(f"angle <= {STEEPEST * (1 - 3 * FEASIBLE)} rad")  # beyond, the twin refuses
-    limits = tuple(constraint("design.constraints", text, view) for text in texts)
-    return Problem(own, held, objective, limits, shaken, scatter, asked["robust"] == "worst"), points, (walk, view)
+        steepest = jnp.asarray(STEEPEST * (1 - 3 * FEASIBLE))
+        limits.append(Constraint(figure("", "angle", own.start), steepest, 1, STEEP))
+    scatter = jnp.asarray(deviations(spreads, asked["scenarios"], settings.seed)) if spreads else None
+    against, worst = Duel(arm, opponent, settings.match, None), asked["robust"] == "worst"
+    problem = Problem(own, against, objective, tuple(limits), shaken, scatter, worst, tuple(spreads))
+    return problem, second, points
+
+
+def at_dose(problem: Problem, walk) -> tuple[Problem, View]:
+    """The problem at the dose that the start has, and the view of the start. UserError where it is no number."""
+    view = look(problem.family.start, walk, problem.duel)
+    if all(p.key != "budget.photons" for p in problem.family.free.parameters):
+        dose = float(view.entry(view.ours().ledger))
+        problem = replace(problem, duel=problem.duel._replace(dose=dose))
+        view = view._replace(dose=dose)
+    if not isfinite(float(problem.objective.value(view))):
+        place = problem.began(problem.family.origin, walk)
+        raise UserError(f"design.objective: {problem.objective.name} is no number at the start; it began in {place}")
+    return problem, view
 
 
 def _wide(asked: Mapping, points: Points) -> dict[str, Any]:
@@ -170,10 +191,24 @@ def starts(problem: Problem, count: int, walk, seed: int) -> jax.Array:
     return jnp.concatenate([own, jnp.asarray(z[order[: count - 1]])])
 
 
+def reachable(problem: Problem, begin, walk) -> None:
+    """UserError where no constraints hold at any of the starts ``begin`` [S, D], nor where their misses are least."""
+    slacks = many(problem, jax.vmap(problem.family.free.constrain)(begin), walk)[1]
+    if np.any(np.all(slacks >= -FEASIBLE, axis=1)):
+        return
+    broken = side_by_side(lambda z: conflict(problem, z, walk, SEEKING), begin)
+    if all(broken):
+        least = min(broken, key=lambda missed: sum(slack**2 for _, slack in missed))
+        names = " and ".join(repr(c.text) for c, _ in least)
+        nearest = ", ".join(f"{c.figure.name} {c.figure.shown(c.value(slack))}" for c, slack in least)
+        raise UserError(f"design.constraints: no set-up within the bounds satisfies {names}; the nearest has {nearest}")
+
+
 def found(problem: Problem, settings: Settings, asked: Mapping, walk, anew: Callable, progress: Callable) -> Optimum:
     """The best of all starts, and what is known of it. UserError where no point satisfies the constraints."""
     begin = starts(problem, asked["starts"], walk, settings.seed)
     optimise(problem, begin[0], walk, anew, asked["method"], 0, lambda *_: None)  # compiled once, for all of them
+    reachable(problem, begin, walk)
     progress(f"climbing from {len(begin)} starts, side by side")
     one_at_a_time = Lock()
 
@@ -191,29 +226,26 @@ def found(problem: Problem, settings: Settings, asked: Mapping, walk, anew: Call
         ways = list(pool.map(climb, enumerate(begin)))
     fit = [np.all(p.slacks >= -FEASIBLE) for p in ways]
     if not any(fit):
-        end = problem.family.free.free(jnp.asarray(ways[0].x[-1]))
-        broken = conflict(problem, end, walk, max(asked["steps"], SEEKING))
-        if not broken:
-            told = " and ".join(repr(c.text) for c in problem.constraints)
-            raise UserError(
-                f"design.steps: {asked['steps']} steps did not reach a set-up that satisfies {told}; give more"
-            )
-        raise UserError(f"design.constraints: no set-up within the bounds satisfies {' and '.join(map(repr, broken))}")
+        told = " and ".join(repr(c.text) for c in problem.constraints)
+        raise UserError(f"design.steps: {asked['steps']} steps did not reach a set-up that satisfies {told}; give more")
     best = int(np.argmax([p.score[-1] if ok else -np.inf for p, ok in zip(ways, fit, strict=True)]))
     x, start = ways[best].x[-1], np.asarray(problem.family.origin)
     progress("checking the optimum on fresh walks and drawn exposures")
-    after, before, gain, information = fresh(problem, x, start, anew)
+    new = fresh(problem, x, start, anew)
     key = stream(jax.random.key(settings.seed), "design")
-    seen = drawn(problem, x, start, settings.exposures, information.error, anew, key=key)
+    seen = drawn(problem, x, start, settings.exposures, new.information.error, anew, key=key)
     over = robust(problem, x, start, anew)
     progress("profiles and tolerances")
     around, hessian = tolerances(problem, problem.family.free.free(jnp.asarray(x)), anew(x, "fresh"))
-    return Optimum(problem, start, x, ways, best, after, before, gain, over, seen, around, hessian)
+    return Optimum(problem, start, x, ways, best, new, over, seen, around, hessian)
 
 
-def front(problem: Problem, second, count: int, best: Optimum, walk, anew, asked, progress) -> list[tuple]:
-    """Points (first, second, x) that no other set-up beats in both: the first where the second is at least so much."""
-    free = problem.family.free
+def front(problem: Problem, second: Figure, best: Optimum, walk, anew, asked: Mapping, progress) -> list[Compromise]:
+    """Set-ups that no other was found to beat in both: the first figure where the second is at least so much.
+
+    Both figures as walks tell that no optimiser has seen.
+    """
+    free, count = problem.family.free, asked["front"]
     other = Problem(problem.family, problem.duel, second, problem.constraints)
     progress("the best of the second figure")
     z = free.free(jnp.asarray(best.x))
@@ -228,11 +260,9 @@ def front(problem: Problem, second, count: int, best: Optimum, walk, anew, asked
         points.append(optimise(held, z, walk, anew, asked["method"], asked["steps"], lambda *_: None).x[-1])
         z = free.free(jnp.asarray(points[-1]))
     points.append(end.x[-1])
-    out = []
-    for x in points:
-        at = problem.look(problem.family.at(jnp.asarray(x)), walk)
-        out.append((float(problem.objective.value(at)), float(second.value(at)), np.asarray(x)))
-    return out
+    progress("the front on fresh walks")
+    both = problem.objective, second
+    return [Compromise(x, *estimates(problem, x, both, anew(x, "fresh"))) for x in (best.start, *points)]
 
 
 def optimised(problem: Problem, points: Points, x, photons: float) -> str:
@@ -262,38 +292,41 @@ def run(cfg: DictConfig, folder: Path) -> float:
     identity = {"files": files(config), "config_hash": config_hash(config)}
     settings = Settings.from_config({"regularise": False, **config})
 
+    problem, second, points = problem_of(cfg, settings)
+    asked = config["design"]
+    kept: dict[tuple, Walk] = {}
+
+    def walked(working, name: str = "walk"):
+        """The two fresh walks, of optimum and start, are asked for again and again."""
+        told = [np.asarray(a).tobytes() for a in jax.tree.leaves(eqx.filter(working.twin.tissue, eqx.is_array))]
+        place = (name, *told)
+        if place in kept:
+            return kept[place]
+        walk = working.twin.walk(
+            key=stream(jax.random.key(settings.seed), name),
+            photons=settings.walk_photons,
+            memory_limit=settings.memory_limit,
+        )
+        if name == "fresh":
+            while len(kept) > 1:
+                del kept[next(iter(kept))]
+            kept[place] = walk
+        return walk
+
+    def anew(x, name: str = "walk"):
+        return walked(problem.family.at(jnp.asarray(x)), name)
+
     with closing(open_tracker(config["logger"], folder, config)) as tracker:
 
         def progress(stage: str, **numbers: float) -> None:
             log.info(stage)
             tracker.note(stage=stage, **numbers)
 
-        def walked(working, name: str = "walk"):
-            return working.twin.walk(
-                key=stream(jax.random.key(settings.seed), name),
-                photons=settings.walk_photons,
-                memory_limit=settings.memory_limit,
-            )
-
         progress("walking photons through the tissue", photons=settings.walk_photons)
-        problem, points, (walk, view) = problem_of(cfg, settings, walked)
-        if not isfinite(float(problem.objective.value(view))):
-            place = problem.began(problem.family.origin, walk)
-            raise UserError(
-                f"design.objective: {problem.objective.name} is no number at the start; it began in {place}"
-            )
-
-        def anew(x, name: str = "walk"):
-            return walked(problem.family.at(jnp.asarray(x)), name)
-
-        asked = config["design"]
-        second = None if asked["second"] is None else figure("design.second", asked["second"], view)
-        if second is not None and (second.name, second.sign) == (problem.objective.name, problem.objective.sign):
-            raise UserError(f"design.second: got {asked['second']!r}, the objective itself; accepted is another figure")
+        walk = walked(problem.family.start)
+        problem, _ = at_dose(problem, walk)
         best = found(problem, settings, asked, walk, anew, progress)
-        both = []
-        if second is not None:
-            both = front(problem, second, asked["front"], best, walk, anew, asked, progress)
+        both = front(problem, second, best, walk, anew, asked, progress) if second is not None else []
         (folder / "experiment").mkdir(parents=True, exist_ok=True)
         at = problem.look(problem.family.at(jnp.asarray(best.x)), anew(best.x, "fresh"))
         text = optimised(problem, points, best.x, float(at.at_dose()[0]))

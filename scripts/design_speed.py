@@ -21,7 +21,7 @@ jax.config.update("jax_enable_x64", True)
 from qtwin.benchmark.settings import Settings  # noqa: E402
 from qtwin.core.config import compose, plain  # noqa: E402
 from qtwin.design.optimise import figures, gradient, optimise, side_by_side  # noqa: E402
-from qtwin.design_job import problem_of  # noqa: E402
+from qtwin.design_job import at_dose, problem_of  # noqa: E402
 
 FIVE = "[source.waist,source.crystal_length,optics.focal_length,tissue.thickness,tissue.mu_s]"
 TEN = (
@@ -41,8 +41,9 @@ def problem(*overrides):
     def walked(working, name="walk"):
         return working.twin.walk(key=jax.random.key(settings.seed), photons=settings.walk_photons)
 
-    made, _, (walk, _) = problem_of(cfg, settings, walked)
-    return made, walk, lambda x: walked(made.family.at(jnp.asarray(x)))
+    made = problem_of(cfg, settings)[0]
+    walk = walked(made.family.start)
+    return at_dose(made, walk)[0], walk, lambda x: walked(made.family.at(jnp.asarray(x)))
 
 
 def cost(act, repeats=20):

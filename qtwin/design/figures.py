@@ -22,16 +22,17 @@ from qtwin.benchmark.expected import Working, alike, side, solved, spreads_of
 from qtwin.core.errors import UserError
 from qtwin.core.units import parse, show
 from qtwin.estimator.protocol import AbstractLaw, Arm, Ledger
-from qtwin.tissue.images import Images
+from qtwin.tissue.images import Images, no_light
 
+FEASIBLE = 1e-4  # of a limit: the margin that is kept, and by which the optimiser may miss it
 UNITS = {"pump": "J", "time": "s", "angle": "rad"}
 FIGURES = {
     "information": "information about the transmission per photon of the dose",
     "snr": "mean transmission over its noise, one exposure",
     "detectability": "d' of the known object, one exposure, independent superpixels",
     "advantage": "dose that the opponent needs over what the arm needs",
-    "incident": "photons on the sample per exposure",
-    "absorbed": "photons absorbed by the tissue per exposure",
+    "incident": "photons of the whole beam on the sample per exposure",
+    "absorbed": "photons of the whole beam absorbed by the tissue per exposure, those by the object left out",
     "detected": "photons counted behind the sample per exposure",
     "pump": "energy of the pump per exposure",
     "time": "time of an exposure",
@@ -143,10 +144,12 @@ class Figure:
     log: bool = False  # positive: its logarithm is what is maximised
     sign: int = 1
 
+    def scored(self, value):
+        """What is maximised, of a value."""
+        return jnp.log(self.sign * value) if self.log else self.sign * value
+
     def score(self, view: View):
-        """What is maximised."""
-        value = self.sign * self.value(view)
-        return jnp.log(value) if self.log else value
+        return self.scored(self.value(view))
 
     def shown(self, value) -> str:
         return show(float(value), self.unit, 4) if self.unit else f"{float(value):.4g}"
@@ -157,7 +160,8 @@ def _named(name: str) -> Figure:
     return Figure(name, UNITS.get(name, ""), FIGURES[name], lambda v: make(v, v.ours()), name in RATIOS)
 
 
-INFORMATION = _named("information")
+PANEL = tuple(_named(name) for name in FIGURES)
+INFORMATION = PANEL[0]
 
 
 def _user(key: str, text: str) -> Figure:
@@ -192,22 +196,24 @@ def _user(key: str, text: str) -> Figure:
     return Figure(name, "", (found.__doc__ or "").strip().split("\n")[0], value)
 
 
-def figure(key: str, text, view: View) -> Figure:
+def figure(key: str, text, working: Working) -> Figure:
     """A figure by name: one of `FIGURES`, PROTOCOL.FACT, or file.py:function; ``-name``: the less the better.
 
-    ``view`` of the start tells which facts exist. UserError names what is accepted.
+    ``working``: whose protocols tell which facts exist. UserError names what is accepted.
     """
     if isinstance(text, str) and text.startswith("-"):
-        found = figure(key, text[1:], view)
+        found = figure(key, text[1:], working)
         return Figure(found.name, found.unit, found.doc, found.value, False, -1)
     if isinstance(text, str) and ".py:" in text:
         return _user(key, text)
     if text in FIGURES:
-        return _named(text)
+        return PANEL[list(FIGURES).index(text)]
+    empty = eqx.filter_eval_shape(no_light, working.photons, working.twin.optics.pixels)
+    bench = eqx.filter_eval_shape(lambda images: working.twin.bench(images, working.photons), empty)
     facts = {
         f"{name}.{fact}": unit
-        for name, protocol in view.working.protocols.items()
-        for fact, (_, unit) in eqx.filter_eval_shape(protocol.facts, _bench(view)).items()
+        for name, protocol in working.protocols.items()
+        for fact, (_, unit) in eqx.filter_eval_shape(protocol.facts, bench).items()
     }
     if text not in facts:
         raise UserError(f"{key}: got {text!r}, accepted are {', '.join([*FIGURES, *facts])}, file.py:function")
@@ -229,26 +235,36 @@ class Constraint(eqx.Module):
     figure: Figure = eqx.field(static=True)
     limit: jax.Array  # []
     sign: int = eqx.field(static=True)  # 1: at most, -1: at least
+    why: str = eqx.field(static=True, default="")  # where the user has not asked for it
 
     @property
     def text(self) -> str:
         return f"{self.figure.name} {'<=' if self.sign > 0 else '>='} {self.figure.shown(self.limit)}"
 
+    @property
+    def _scale(self):
+        return jnp.where(self.limit == 0, 1.0, jnp.abs(self.limit))
+
     def slack(self, view: View):
-        """What is left, relative to the limit."""
-        scale = jnp.where(self.limit == 0, 1.0, jnp.abs(self.limit))
-        return self.sign * (self.limit - self.figure.value(view)) / scale
+        """What is left beside the margin, relative to the limit."""
+        return self.sign * (self.limit - self.figure.value(view)) / self._scale - FEASIBLE
+
+    def value(self, slack) -> float:
+        """The figure that leaves so much."""
+        return float(self.limit - self.sign * (slack + FEASIBLE) * self._scale)
 
 
-def constraint(key: str, text, view: View) -> Constraint:
+def constraint(key: str, text, working: Working) -> Constraint:
     """``pump <= 5 mJ``, ``ghost.car >= 20``. UserError names the key."""
     found = re.fullmatch(r"\s*(\S+)\s*(<=|>=)\s*(.+?)\s*", text) if isinstance(text, str) else None
     if found is None:
         raise UserError(f"{key}: got {text!r}, accepted is a figure, <= or >=, and a value ('pump <= 5 mJ')")
     name, relation, value = found.groups()
-    of = figure(key, name, view)
+    of = figure(key, name, working)
     try:
         limit = parse(value, of.unit)
     except UserError as error:
         raise UserError(f"{key}: {text!r}: {error}") from error
+    if name in FIGURES and relation == "<=" and limit <= 0:
+        raise UserError(f"{key}: got {text!r}, accepted is a limit greater than 0: {name} is always so")
     return Constraint(of, jnp.asarray(limit), 1 if relation == "<=" else -1)

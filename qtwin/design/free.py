@@ -19,6 +19,8 @@ from qtwin.core.errors import UserError
 from qtwin.core.params import Support
 from qtwin.core.units import parse, show
 
+NEAR = 0.01  # of the way between bounds, within which a value has come to one
+
 
 def leaf(tree: Any, key: str) -> jax.Array:
     """The number or array at a dotted key; ``mu_s.1`` is the second layer's."""
@@ -58,6 +60,13 @@ class Parameter:
             part = jnp.log(x / self.low) / jnp.log(self.high / self.low)
             return jnp.log(part) - jnp.log1p(-part)
         return Support("", self.low, self.high).free(x)
+
+    def edge(self, x: float) -> float | None:
+        """The bound that ``x`` has come to; None where it lies between them."""
+        if not (isfinite(self.low) and isfinite(self.high)):
+            return None
+        part = float(jax.nn.sigmoid(self.free(jnp.asarray(x))))
+        return self.low if part < NEAR else self.high if part > 1 - NEAR else None
 
     def shown(self, x, digits: int = 4) -> str:
         return show(float(x), self.unit, digits)

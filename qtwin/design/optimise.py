@@ -19,13 +19,13 @@ from scipy.optimize import minimize
 
 from qtwin.core.errors import UserError
 from qtwin.design.family import effective
+from qtwin.design.figures import FEASIBLE
 from qtwin.design.problem import Problem
 from qtwin.tissue import Walk
 from qtwin.tissue.carry import cores
 
 TOGETHER = 10  # steps between looks at the walk, and with the same multipliers
 ENOUGH = 1e-5  # of the score, gained in one round
-FEASIBLE = 1e-4  # of a limit, by which a constraint may be missed
 WORN = 0.5  # effective part of a walk, below which it is made anew
 RATE = 0.05  # of Adam
 OUTSIDE = 10.0  # of the score, by which a trial that gives no number is taken to be worse than the start of its round
@@ -59,7 +59,7 @@ def figures(problem: Problem, x, walk: Walk):
 
 def many(problem: Problem, x, walk: Walk) -> list[np.ndarray]:
     """Scores [P] and slacks [P, C] at many points [P, D]."""
-    found = side_by_side(lambda one: jax.block_until_ready(figures(problem, one, walk)), jnp.asarray(x))
+    found = side_by_side(lambda one: jax.block_until_ready(figures(problem, one, walk)), np.asarray(x))
     return [np.stack(part) for part in zip(*found, strict=True)]
 
 
@@ -255,21 +255,27 @@ def _slsqp(problem: Problem, z, walk: Walk, anew: Callable, steps: int, told: Ca
         walk, renewed = anew(x), renewed + 1
 
 
-def conflict(problem: Problem, z, walk: Walk, steps: int) -> list[str]:
-    """Constraints that cannot hold together: those missed where the sum of squared misses is least, from ``z``."""
+@eqx.filter_jit
+def _misses(problem: Problem, z, walk: Walk):
+    """Sum of squared misses of all constraints, and its derivative [D]."""
 
-    @eqx.filter_jit
-    def misses(z, walk):
-        def total(z):
-            slacks = problem.figures(problem.family.free.constrain(z), walk)[1]
-            return jnp.sum(jnp.maximum(0, -slacks) ** 2)
+    def total(z):
+        slacks = problem.figures(problem.family.free.constrain(z), walk)[1]
+        return jnp.sum(jnp.maximum(0, -slacks) ** 2)
 
-        return jax.value_and_grad(total)(z)
+    return jax.value_and_grad(total)(z)
+
+
+def conflict(problem: Problem, z, walk: Walk, steps: int) -> list[tuple]:
+    """Constraints that cannot hold together: those missed where the sum of squared misses is least, from ``z``.
+
+    And what is left of each of them there.
+    """
 
     def read(z):
-        value, slope = misses(jnp.asarray(z), walk)
+        value, slope = _misses(problem, jnp.asarray(z), walk)
         return float(value), np.asarray(slope)
 
     found = minimize(read, np.asarray(z, float), jac=True, method="L-BFGS-B", options={"maxiter": steps})
     slacks = np.asarray(figures(problem, problem.family.free.constrain(jnp.asarray(found.x)), walk)[1])
-    return [c.text for c, s in zip(problem.constraints, slacks, strict=True) if s < -FEASIBLE]
+    return [(c, float(s)) for c, s in zip(problem.constraints, slacks, strict=True) if s < -FEASIBLE]

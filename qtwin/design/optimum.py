@@ -8,20 +8,22 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.optimize import brentq
 
 from qtwin.core.random import stream
 from qtwin.core.records import Estimate
-from qtwin.design.optimise import Path, gradient, many, side_by_side
+from qtwin.design.figures import INFORMATION, PANEL, Figure
+from qtwin.design.optimise import Path, figures, gradient, many, side_by_side
 from qtwin.design.problem import Problem
 from qtwin.metrics.advantage import Interval, advantage, pooled_cost, pooling, smoothing
 from qtwin.metrics.statistics import jackknife
 from qtwin.tissue import Walk
 
 LOST = 0.01  # of the objective, the part that a tolerance may cost
-PROFILE = np.linspace(-2.5, 2.5, 21)  # in tolerances of the curvature
 FAR = 10.0  # on the real line: there is a bound beyond
 ROUNDING = 1e-10  # of a figure
 STEP = 1e-3  # on the real line of a parameter, for differences of gradients
+MISSED = 1e-3  # of a limit: a constraint is told to be missed beyond
 
 
 class Tolerance(NamedTuple):
@@ -29,10 +31,35 @@ class Tolerance(NamedTuple):
 
     low: float | None
     high: float | None
-    x: np.ndarray  # of the profile
+    x: np.ndarray  # of the profile, ascending
     score: np.ndarray
+    kept: np.ndarray  # bool: every constraint holds there
+    top: float  # score of the optimum
     curvature: float  # of the score by the real line
     slope: float  # of the score by the real line: not 0 where the optimum lies on a limit
+
+
+@eqx.filter_jit
+def _values(problem: Problem, x, walk: Walk, figures: tuple[Figure, ...]):
+    return problem.values(x, walk, figures)
+
+
+class Compromise(NamedTuple):
+    """A point of the front of two figures."""
+
+    x: np.ndarray  # [D] SI values
+    first: Estimate
+    second: Estimate
+
+
+class Fresh(NamedTuple):
+    """What walks of their own random numbers tell of optimum and start, those of both the same; errors by jackknife."""
+
+    objective: tuple[Estimate, Estimate]  # at the optimum, and at the start
+    constrained: list[tuple[Estimate, Estimate]]  # figure of every constraint
+    panel: list[tuple[Estimate, Estimate]]  # every figure of `figures.PANEL`
+    gain: Estimate  # of the score
+    information: Estimate  # gain of the log of the information
 
 
 @dataclass(frozen=True)
@@ -44,44 +71,40 @@ class Optimum:
     x: np.ndarray
     paths: list[Path]
     best: int
-    after: list[Estimate]  # on a fresh walk: the objective or its logarithm, then every constrained figure
-    before: list[Estimate]  # the same at the start
-    gain: Estimate  # of the score, walked with the same random numbers
+    fresh: Fresh
     robust: Estimate | None  # gain of the score over the tolerances
     drawn: Interval  # information per photon of the dose over that of the start, from drawn exposures
     tolerances: list[Tolerance]
     hessian: np.ndarray  # [D, D] of the score by the real line
 
 
-@eqx.filter_jit
-def _values(problem: Problem, x, walk: Walk):
-    return problem.values(x, walk)
+def _estimate(value, error) -> Estimate:
+    """What no walk moves (an angle of the beam) has an error of rounding alone, which is none."""
+    return Estimate(float(value), float(error) if error > ROUNDING * abs(value) else 0.0)
 
 
-class Fresh(NamedTuple):
-    """What walks of their own random numbers tell; errors by the jackknife."""
-
-    after: list[Estimate]  # score and constrained figures at the optimum
-    before: list[Estimate]  # and at the start
-    gain: Estimate  # of the score
-    information: Estimate  # gain of the log of the information
+def estimates(problem: Problem, x, figures: tuple[Figure, ...], walk: Walk) -> list[Estimate]:
+    """Figures at ``x``, with the walk's errors."""
+    whole, left = (np.asarray(a) for a in _values(problem, jnp.asarray(x), walk, figures))
+    return [_estimate(v, e) for v, e in zip(whole, jackknife(left), strict=True)]
 
 
 def fresh(problem: Problem, x, start, anew: Callable) -> Fresh:
     """Optimum ``x`` against ``start``; ``anew(x, name)`` walks the tissue of ``x``."""
+    count = 1 + len(problem.constraints)
+    asked = (problem.objective, *(c.figure for c in problem.constraints), *PANEL)
     found = []
     for there in (x, start):
-        found.append([np.asarray(a) for a in _values(problem, jnp.asarray(there), anew(there, "fresh"))])
+        found.append([np.asarray(a) for a in _values(problem, jnp.asarray(there), anew(there, "fresh"), asked)])
     (after, one), (before, two) = found
 
-    def estimate(value, error) -> Estimate:
-        """What no walk moves (an angle of the beam) has an error of rounding alone, which is none."""
-        return Estimate(float(value), float(error) if error > ROUNDING * abs(value) else 0.0)
+    def gain(figure: Figure, i: int) -> Estimate:
+        up, down = (np.asarray(figure.scored(a[..., i])) for a in (one, two))
+        return Estimate(float(figure.scored(after[i]) - figure.scored(before[i])), float(jackknife(up - down)))
 
-    told = [[estimate(v, e) for v, e in zip(a, jackknife(b), strict=True)] for a, b in found]
-    gains = [Estimate(float(after[i] - before[i]), float(jackknife(one[:, i] - two[:, i]))) for i in (0, 1)]
-    own, other = ([a, *rest] for a, _, *rest in told)
-    return Fresh(own, other, *gains)
+    at, there = ([_estimate(v, e) for v, e in zip(a, jackknife(b), strict=True)] for a, b in found)
+    pairs = list(zip(at, there, strict=True))
+    return Fresh(pairs[0], pairs[1:count], pairs[count:], gain(problem.objective, 0), gain(INFORMATION, count))
 
 
 @eqx.filter_jit
@@ -114,44 +137,52 @@ def drawn(problem: Problem, x, start, exposures: int, walk: float, anew: Callabl
 
 def tolerances(problem: Problem, z, walk: Walk) -> tuple[list[Tolerance], np.ndarray]:
     """Hessian by central differences of gradients, and the profile of every parameter alone around ``z`` [D]."""
-    free, count = problem.family.free, len(z)
-    top, slope = gradient(problem, z, walk)
+    free, count, z = problem.family.free, len(z), np.asarray(z)
+    top, slope = (np.asarray(a) for a in gradient(problem, z, walk))
     steps = STEP * np.concatenate([np.eye(count), -np.eye(count)])
     up, down = np.split(np.array(side_by_side(lambda s: gradient(problem, z + s, walk)[1], steps)), 2)
     hessian = (up - down) / (2 * STEP)
     hessian = (hessian + hessian.T) / 2
-    out = []
-    for i in range(count):
-        # slope t + curvature t^2/2 = LOST on the real line; further out until 1 % is lost, or a bound is reached
+    least = float(np.log1p(-LOST)) if problem.objective.log else -LOST * abs(float(top))  # what 1 % is, of the score
+
+    def at(i: int, step: float) -> jax.Array:
+        return free.constrain(jnp.asarray(z + step * np.eye(count)[i]))
+
+    def lost(way: tuple[int, int]) -> float | None:
+        """How far parameter i may go up (1) or down (-1) the real line; None: without end."""
+        i, sign = way
+
+        def left(step: float) -> float:
+            score = float(figures(problem, at(i, sign * step), walk)[0])
+            return score - float(top) - least if np.isfinite(score) else -1.0
+
+        # slope t + curvature t^2/2 = LOST; further out until 1 % is lost, or a bound is reached
         bend, tilt = max(-hessian[i, i], 1e-8), abs(float(slope[i]))
-        reach = min(2 * LOST / (tilt + np.sqrt(tilt**2 + 2 * bend * LOST)), 1.0)
-        middle = len(PROFILE) // 2
-        ends: list[float | None] = [None, None]
-        while True:
-            places = np.asarray(z)[None] + reach * PROFILE[:, None] * np.eye(count)[i]
-            x = np.asarray(jax.vmap(free.constrain)(jnp.asarray(places)))
-            score = many(problem, x, walk)[0]
-            lost = score - float(top) - _least(problem, float(top))
-            halves = slice(middle, None, -1), slice(middle, None)
-            new = [_crossing(x[half, i], lost[half]) for half in halves]
-            ends = [old if old is not None else e for old, e in zip(ends, new, strict=True)]
-            if None not in ends or reach > FAR:
-                break
-            reach *= 4
-        out.append(Tolerance(ends[0], ends[1], x[:, i], score, float(hessian[i, i]), float(slope[i])))
+        near, far = 0.0, min(2 * LOST / (tilt + np.sqrt(tilt**2 + 2 * bend * LOST)), 1.0)
+        while left(far) >= 0:
+            if far > FAR:
+                return None
+            near, far = far, 2 * far
+        return sign * brentq(left, near, far, xtol=1e-12, rtol=1e-4)
+
+    ends = side_by_side(lost, [(i, sign) for i in range(count) for sign in (-1, 1)])
+    out = []
+    for i, (below, above) in enumerate(zip(ends[::2], ends[1::2], strict=True)):
+        low, high = (None if end is None else float(at(i, end)[i]) for end in (below, above))
+        x0 = float(at(i, 0.0)[i])
+        sides = [_side(x0, end, float(at(i, far)[i])) for end, far in ((low, -FAR), (high, FAR))]
+        line = np.unique(np.concatenate([*sides, [x0]]))
+        x = np.asarray(at(0, 0.0))[None] + (line - x0)[:, None] * np.eye(count)[i]
+        score, slacks = many(problem, x, walk)
+        kept = np.all(slacks > -MISSED, axis=1)
+        out.append(Tolerance(low, high, line, score, kept, float(top), float(hessian[i, i]), float(slope[i])))
     return out, hessian
 
 
-def _least(problem: Problem, top: float) -> float:
-    """What 1 % of the objective is, in the score."""
-    return float(np.log1p(-LOST)) if problem.objective.log else -LOST * abs(top)
-
-
-def _crossing(x: np.ndarray, above: np.ndarray) -> float | None:
-    """First place along ``x`` where ``above`` passes 0; None where it does not."""
-    below = np.flatnonzero(above < 0)
-    if not len(below) or below[0] == 0:
-        return None
-    i = below[0]
-    part = above[i - 1] / (above[i - 1] - above[i])
-    return float(x[i - 1] + part * (x[i] - x[i - 1]))
+def _side(x: float, end: float | None, last: float) -> np.ndarray:
+    """Where one side of a profile is looked at: up to the end of its tolerance and half as far again."""
+    if end is None:
+        return np.linspace(x, last, 11)
+    beyond = x + 1.5 * (end - x)
+    beyond = min(beyond, last) if end > x else max(beyond, last)
+    return np.concatenate([np.linspace(x, end, 8), np.linspace(end, beyond, 5)])

@@ -11,7 +11,7 @@ from scipy.stats import norm, qmc
 
 from qtwin.benchmark.expected import Working
 from qtwin.design.family import Family
-from qtwin.design.figures import INFORMATION, Constraint, Figure, View
+from qtwin.design.figures import Constraint, Figure, View
 from qtwin.estimator.protocol import Arm
 from qtwin.tissue import Walk
 from qtwin.tissue.fates import fates
@@ -64,6 +64,7 @@ class Problem(eqx.Module):
     shaken: Family | None = None
     scatter: jax.Array | None = None
     worst: bool = eqx.field(static=True, default=False)
+    spreads: tuple[float, ...] = eqx.field(static=True, default=())  # standard deviations of the deviations, SI
 
     def look(self, working: Working, walk: Walk) -> View:
         return look(working, walk, self.duel)
@@ -102,22 +103,20 @@ class Problem(eqx.Module):
             return -jax.nn.logsumexp(-SHARP * scores) / SHARP + jnp.log(len(scores)) / SHARP, slacks
         return jnp.mean(scores), slacks
 
-    def values(self, x, walk: Walk):
-        """Score, log of the information, and the figure of every constraint, [2 + C].
-
-        And without one block of the walk each, [BLOCKS, 2 + C].
-        """
-        return self._values(self.family.at(x), walk)
+    def values(self, x, walk: Walk, figures: tuple[Figure, ...]):
+        """Every figure, [F], and without one block of the walk each, [BLOCKS, F]."""
+        return self._values(self.family.at(x), walk, figures)
 
     def over_tolerances(self, x, walk: Walk):
         """Score over the deviations, mean or worst, [], and without one block of the walk each, [BLOCKS]."""
         assert self.shaken is not None and self.scatter is not None
         there, moved = self.family.at(x), self.shaken.moved
-        whole, left = jax.lax.map(lambda step: self._values(moved(there, step), walk), self.scatter)
+        found = jax.lax.map(lambda step: self._values(moved(there, step), walk, (self.objective,)), self.scatter)
+        whole, left = (self.objective.scored(a[..., 0]) for a in found)
         pick = jnp.min if self.worst else jnp.mean
-        return pick(whole[:, 0]), pick(left[:, :, 0], axis=0)
+        return pick(whole), pick(left, axis=0)
 
-    def _values(self, there: Working, walk: Walk):
+    def _values(self, there: Working, walk: Walk, figures: tuple[Figure, ...]):
         blocks = seen(there, walk)
 
         def means(a):
@@ -127,8 +126,7 @@ class Problem(eqx.Module):
         def read(parts):
             images, absorptance = parts
             at = view(there, images, absorptance, self.duel)
-            own = self.objective.score(at), INFORMATION.score(at)
-            return jnp.stack([*own, *(c.figure.value(at) for c in self.constraints)])
+            return jnp.stack([f.value(at) for f in figures])
 
         found = jax.lax.map(read, jax.tree.map(means, blocks))
         return found[0], found[1:]

@@ -10,47 +10,46 @@ from matplotlib.figure import Figure as Picture
 
 from qtwin.core.records import Estimate
 from qtwin.core.units import show
-from qtwin.design.figures import Figure
-from qtwin.design.optimise import FEASIBLE
-from qtwin.design.optimum import LOST, Optimum
+from qtwin.design.figures import FEASIBLE, PANEL, Figure
+from qtwin.design.optimum import LOST, Compromise, Optimum
 from qtwin.report.figures import BLACK, BLUE, GREY, ORANGE, new, printed
 from qtwin.report.pieces import document, number, provenance, table, write_page
 from qtwin.report.pieces import figure as picture
 
 LIMITS = (
+    "The objective alone is maximised: see above what it costs in the other figures.",
+    "Photons incident and absorbed are those of the whole beam, absorbed by the tissue; “qtwin benchmark” counts those "
+    "on the field, and what the object absorbs with them.",
     "The optimum is the best of the starts, inside the bounds; another may lie where no start came.",
     "Expected values are those of the arm's law, pooled over superpixels; their covariances are left out.",
-    "Tolerances move one parameter alone and look at the objective, not at constraints; result.json has the Hessian.",
+    "Tolerances move one parameter alone and look at the objective, not at constraints (dotted where one is "
+    "missed); result.json has the Hessian.",
     "Errors are those of the walk (jackknife over its blocks); the drawn check adds the counts' own.",
 )
 
+CLOSE = 1e-3  # of a limit: nearer, a constraint holds the optimum back
+
 
 def _leaf(e: Estimate, unit: str = "") -> dict[str, Any]:
-    return {"value": e.value, "stderr": e.error, "unit": unit}
+    return {"value": _finite(e.value), "stderr": _finite(e.error), "unit": unit}
 
 
 def _value(e: Estimate, log: bool) -> Estimate:
     return Estimate(float(np.exp(e.value)), float(np.exp(e.value)) * e.error) if log else e
 
 
-def _score(best: Optimum, which: list[Estimate]) -> Estimate:
-    of = best.problem.objective
-    e = _value(which[0], of.log)
-    return Estimate(of.sign * e.value, e.error)
-
-
 def gain(best: Optimum) -> Estimate:
     """Ratio to the start where the objective is positive, else the difference."""
-    return _value(best.gain, best.problem.objective.log)
+    return _value(best.fresh.gain, best.problem.objective.log)
 
 
-def figures(best: Optimum, both: list, second: Figure | None) -> dict[str, Any]:
+def figures(best: Optimum, both: list[Compromise], second: Figure | None) -> dict[str, Any]:
     """Figures of the result file."""
     of, free = best.problem.objective, best.problem.family.free
     out: dict[str, Any] = {
         "objective": {
-            "optimum": _leaf(_score(best, best.after), of.unit),
-            "start": _leaf(_score(best, best.before), of.unit),
+            "optimum": _leaf(best.fresh.objective[0], of.unit),
+            "start": _leaf(best.fresh.objective[1], of.unit),
         },
         "gain": _leaf(gain(best), "" if of.log else of.unit),
         **(
@@ -64,6 +63,10 @@ def figures(best: Optimum, both: list, second: Figure | None) -> dict[str, Any]:
         },
         "parameters": {},
         "constraints": {},
+        "panel": {
+            f.name: {"optimum": _leaf(a, f.unit), "start": _leaf(b, f.unit)}
+            for f, (a, b) in zip(PANEL, best.fresh.panel, strict=True)
+        },
         "starts": {},
     }
     for i, (p, t) in enumerate(zip(free.parameters, best.tolerances, strict=True)):
@@ -71,22 +74,12 @@ def figures(best: Optimum, both: list, second: Figure | None) -> dict[str, Any]:
             "start": {"value": float(best.start[i]), "stderr": 0.0, "unit": p.unit},
             "optimum": {"value": float(best.x[i]), "stderr": _blur(best)[i], "unit": p.unit},
             "bounds": {"low": _finite(p.low), "high": _finite(p.high)},
-            "loses_1_percent_below": {
-                "value": t.low,
-                "stderr": None,
-                "unit": p.unit,
-                "reason": "not within its bounds",
-            },
-            "loses_1_percent_above": {
-                "value": t.high,
-                "stderr": None,
-                "unit": p.unit,
-                "reason": "not within its bounds",
-            },
+            "loses_1_percent_below": _end(t.low, p.unit),
+            "loses_1_percent_above": _end(t.high, p.unit),
             "slope": {"value": t.slope, "stderr": None, "unit": "score by the real line"},
             "curvature": {"value": t.curvature, "stderr": None, "unit": "score by the real line"},
         }
-    for c, e in zip(best.problem.constraints, best.after[1:], strict=True):
+    for c, (e, _) in zip(best.problem.constraints, best.fresh.constrained, strict=True):
         out["constraints"][c.text] = _leaf(e, c.figure.unit)
     for i, path in enumerate(best.paths):
         out["starts"][str(i)] = {
@@ -98,11 +91,20 @@ def figures(best: Optimum, both: list, second: Figure | None) -> dict[str, Any]:
         }
     out["hessian"] = best.hessian.tolist()
     if second is not None:
-        out["front"] = [
-            {of.name: a, second.name: b, **{p.key: float(v) for p, v in zip(free.parameters, x, strict=True)}}
-            for a, b, x in both
-        ]
+        out["front"] = {
+            str(i): {
+                of.name: _leaf(c.first, of.unit),
+                second.name: _leaf(c.second, second.unit),
+                **{p.key: _leaf(Estimate(float(v), 0.0), p.unit) for p, v in zip(free.parameters, c.x, strict=True)},
+            }
+            for i, c in enumerate(both[1:])
+        }
     return out
+
+
+def _end(value: float | None, unit: str) -> dict[str, Any]:
+    out: dict[str, Any] = {"value": value, "stderr": None, "unit": unit}
+    return out | ({"reason": "not within its bounds"} if value is None else {})
 
 
 def _finite(x: float) -> float | None:
@@ -114,7 +116,7 @@ def _blur(best: Optimum) -> list[float]:
     out = []
     for t, x in zip(best.tolerances, best.x, strict=True):
         ends = [abs(e - x) for e in (t.low, t.high) if e is not None]
-        out.append(float(np.mean(ends) * np.sqrt(min(best.gain.error / LOST, 1.0))) if ends else 0.0)
+        out.append(float(np.mean(ends) * np.sqrt(min(best.fresh.gain.error / LOST, 1.0))) if ends else 0.0)
     return out
 
 
@@ -142,25 +144,38 @@ def _sentence(best: Optimum) -> list[str]:
     )
     if of.sign < 0 and not of.log:
         how = how.replace("more than", "less than")
-    lines = [f"“{arm}”: {of.doc or of.name} {number(_leaf(_score(best, best.after), of.unit))} at the optimum, {how}."]
+    lines = [f"“{arm}”: {of.doc or of.name} {number(_leaf(best.fresh.objective[0], of.unit))} at the optimum, {how}."]
     sets = "; ".join(
         f"{p.key} = {p.shown(x)} (from {p.shown(s)})"
         for p, x, s in zip(free.parameters, best.x, best.start, strict=True)
     )
     lines.append(f"Set: {sets}.")
-    if best.robust is not None and best.problem.scatter is not None:
+    if best.robust is not None and best.problem.shaken is not None and best.problem.scatter is not None:
+        shaken = zip(best.problem.shaken.free.parameters, best.problem.spreads, strict=True)
+        moved = ", ".join(f"{p.key} ± {p.shown(spread)}" for p, spread in shaken)
         over = f"{'the worst of' if best.problem.worst else 'the mean over'} {len(best.problem.scatter)} deviations"
         how = "times that of the start" if of.log else "more than at the start"
-        lines.append(f"Over the tolerances, {over}: {number(_leaf(_value(best.robust, of.log)))} {how}.")
+        lines.append(
+            f"Maximised was {over} ({moved}, standard deviations): {number(_leaf(_value(best.robust, of.log)))} {how}."
+        )
     d = best.drawn
     lines.append(
         f"Drawn exposures: information per photon of the dose ({best.problem.duel.match}) {d.value:.3g} times that "
         f"of the start, 95 % interval {d.ends()}."
     )
-    for c, e in zip(best.problem.constraints, best.after[1:], strict=True):
-        lines.append(f"{c.text}: it is {number(_leaf(e, c.figure.unit))}.")
-    for p, t in zip(free.parameters, best.tolerances, strict=True):
-        if t.low is None or t.high is None:
+    for c, (e, _), left in zip(
+        best.problem.constraints, best.fresh.constrained, best.paths[best.best].slacks, strict=True
+    ):
+        at = ", at its limit" if left < CLOSE else ""
+        lines.append(f"{c.text}{f' ({c.why})' if c.why else ''}: it is {number(_leaf(e, c.figure.unit))}{at}.")
+    for p, t, x in zip(free.parameters, best.tolerances, best.x, strict=True):
+        edge = p.edge(float(x))
+        if edge is not None and t.slope * (1 if edge == p.high else -1) > 0:
+            which = "upper" if edge == p.high else "lower"
+            lines.append(
+                f"{p.key}: the optimum lies on its {which} bound, {p.shown(edge)}; beyond, the objective still rises."
+            )
+        elif t.low is None or t.high is None:
             side = " and ".join(w for w, e in (("below", t.low), ("above", t.high)) if e is None)
             lines.append(f"{p.key}: within its bounds it never loses 1 % {side}.")
     loose = [i for i, path in enumerate(best.paths) if not path.settled]
@@ -177,20 +192,44 @@ def _rows(best: Optimum) -> list[list[str]]:
     return rows
 
 
+def _panel(best: Optimum) -> list[list[str]]:
+    """Every figure at the start and at the optimum."""
+    pairs = zip(PANEL, best.fresh.panel, strict=True)
+    return [[f.name, f.doc, *(number(_leaf(e, f.unit)) for e in (before, after))] for f, (after, before) in pairs]
+
+
+def _front(best: Optimum, both: list[Compromise], second: Figure) -> tuple[list[str], list[list[str]]]:
+    of, free = best.problem.objective, best.problem.family.free
+    head = ["", *(p.key for p in free.parameters), of.name, second.name]
+    rows = []
+    for i, c in enumerate(both):
+        figures = [number(_leaf(e, f.unit)) for f, e in ((of, c.first), (second, c.second))]
+        rows.append(
+            [str(i) if i else "start", *(p.shown(v) for p, v in zip(free.parameters, c.x, strict=True)), *figures]
+        )
+    return head, rows
+
+
 HEAD = ["parameter", "meaning", "start", "optimum", "1 % lost below", "1 % lost above"]
 
 
-def text(best: Optimum, both: list, second: Figure | None) -> str:
+def text(best: Optimum, both: list[Compromise], second: Figure | None) -> str:
     """What the command prints."""
     lines = _sentence(best)
-    wide = [max(len(r[c]) for r in [HEAD, *_rows(best)]) for c in (0, 2, 3, 4, 5)]
-    for row in [HEAD, *_rows(best)]:
-        lines.append("  ".join(row[c].ljust(w) for c, w in zip((0, 2, 3, 4, 5), wide, strict=True)).rstrip())
+    lines += ["", *_columns([[row[0], *row[2:]] for row in [HEAD, *_rows(best)]])]
+    lines += [
+        "",
+        *_columns([["at the dose of the start", "start", "optimum"], *([r[0], *r[2:]] for r in _panel(best))]),
+    ]
     if second is not None:
-        of = best.problem.objective
-        lines.append(f"front: {of.name} against {second.name}")
-        lines += [f"  {of.shown(a)}  {second.shown(b)}" for a, b, _ in both]
+        head, rows = _front(best, both, second)
+        lines += ["", *_columns([["front", *head[1:]], *rows])]
     return "\n".join(lines)
+
+
+def _columns(rows: list[list[str]]) -> list[str]:
+    wide = [max(len(row[c]) for row in rows) for c in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(w) for cell, w in zip(row, wide, strict=True)).rstrip() for row in rows]
 
 
 # --- pictures ------------------------------------------------------------------------------------------------------
@@ -208,8 +247,9 @@ def profiles(best: Optimum) -> Picture:
     fig = new(2.9 * rows + 0.4)
     axes = np.ravel(fig.subplots(rows, columns, squeeze=False))
     for ax, p, t, x in zip(axes, free.parameters, best.tolerances, best.x, strict=False):
-        top = t.score[len(t.score) // 2]
-        ax.plot(t.x, _lost(best, t.score, top), color=BLUE)
+        change = _lost(best, t.score, t.top)
+        ax.plot(t.x, change, color=GREY, ls=":")
+        ax.plot(t.x, np.where(t.kept, change, np.nan), color=BLUE)
         ax.axhline(-100 * LOST, color=GREY, lw=1, ls="--")
         ax.axvline(x, color=BLACK, lw=1)
         for end in (t.low, t.high):
@@ -244,14 +284,19 @@ def way(best: Optimum) -> Picture:
     return fig
 
 
-def pareto(best: Optimum, both: list, second: Figure) -> Picture:
-    """The front of two figures."""
+def pareto(best: Optimum, both: list[Compromise], second: Figure) -> Picture:
+    """The front of two figures, and the start."""
     fig = new(3.6)
     ax = fig.subplots()
     of = best.problem.objective
-    ax.plot([b for _, b, _ in both], [a for a, _, _ in both], "o-", color=BLUE)
+    for points, fmt, colour, label in ((both[1:], "o-", BLUE, "front"), (both[:1], "s", GREY, "start")):
+        (a, a_error), (b, b_error) = (np.array([getattr(c, f) for c in points]).T for f in ("first", "second"))
+        ax.errorbar(b, a, a_error, b_error, fmt=fmt, color=colour, capsize=2, label=label)
+    for i, c in enumerate(both[1:], 1):
+        ax.annotate(str(i), (c.second.value, c.first.value), xytext=(5, 5), textcoords="offset points", fontsize=9)
     ax.set_xlabel(f"{second.name} ({second.unit or '1'})")
     ax.set_ylabel(f"{of.name} ({of.unit or '1'})")
+    ax.legend()
     return fig
 
 
@@ -259,17 +304,27 @@ CAPTIONS = {
     "profiles": (
         "How far each parameter may move",
         "Change of the objective along each parameter alone, the others at the optimum (black). Dashed: 1 % lost; "
-        "orange: where.",
+        "orange: where; dotted: a constraint is missed.",
     ),
     "way": (
         "The way there",
         "Score by step, of every start, on the walk of the time; a jump is a walk that was renewed.",
     ),
-    "front": ("The front", "No set-up within the bounds was found that is better in both."),
+    "front": (
+        "The front",
+        "No set-up within the bounds was found that is better in both. Figures and their standard errors are those of "
+        "walks that no optimiser has seen, all with the same random numbers: most of the error is common to all. 1 is "
+        "the optimum above.",
+    ),
 }
 
 
-def write(folder: Path, best: Optimum, both: list, second: Figure | None, config: Mapping) -> list[Path]:
+def _front_table(best: Optimum, both: list[Compromise], second: Figure) -> str:
+    head, rows = _front(best, both, second)
+    return table(head, [[escape(c) for c in row] for row in rows], "h" + "n" * (len(head) - 1))
+
+
+def write(folder: Path, best: Optimum, both: list[Compromise], second: Figure | None, config: Mapping) -> list[Path]:
     """Figures and `report.html` in ``folder``; returns the PNG paths."""
     printouts = {"profiles": printed(lambda: profiles(best)), "way": printed(lambda: way(best))}
     if second is not None:
@@ -283,7 +338,11 @@ def write(folder: Path, best: Optimum, both: list, second: Figure | None, config
         f'<div class="answer"><p>{escape(first)}</p><ul>{listed}</ul></div>',
         "<h2>Parameters and tolerances</h2>",
         table(HEAD, [[escape(c) for c in row] for row in _rows(best)], "hwnnnn"),
+        "<h2>What it does to the other figures</h2>",
+        "<p>One exposure, at the dose of the start; standard errors of the walk.</p>",
+        table(["figure", "meaning", "start", "optimum"], [[escape(c) for c in row] for row in _panel(best)], "hwnn"),
         *(picture(name, printouts[name]["png"], CAPTIONS) for name in printouts),
+        *([] if second is None else [_front_table(best, both, second)]),
         "<h2>To run it</h2>",
         f"<p>The optimum is an experiment of its own: <code>qtwin benchmark --config-dir {escape(str(folder))} "
         "experiment=optimum</code></p>",

@@ -181,6 +181,11 @@ def _empty(half, pixels: int, kind) -> dict:
     return {name: jnp.zeros(shape, kind) for name, shape in shapes.items()}
 
 
+def no_light(like, pixels: int) -> Images:
+    """Images without any light, of the type of the array ``like``."""
+    return Images(**{k: v for half in (seen, heralded) for k, v in _empty(half, pixels, like.dtype).items()})
+
+
 def image_position(direction, shift, behind):
     """Where a lens focused on the object sees a ray in the object plane: exit shift - z_app tan(angle), m.
 

@@ -93,7 +93,10 @@ def test_limits_that_exclude_each_other_are_named():
 
     limits = Named("x <= 1", 0, 1, 1.0), Named("x >= 3", 0, -1, 3.0), Named("y <= 9", 1, 1, 9.0)
     problem = Coupling(2.0, limits)
-    assert conflict(problem, FREE.free(jnp.asarray([1.5, 2.0])), None, 200) == ["x <= 1", "x >= 3"]
+    (one, less), (two, more) = conflict(problem, FREE.free(jnp.asarray([1.5, 2.0])), None, 200)
+    assert (one.text, two.text) == ("x <= 1", "x >= 3")
+    # (x - 1)^2 + (3 - x)^2/9 is least at x = 1.2
+    assert (less, more) == pytest.approx((-0.2, -0.6), abs=1e-3)
     assert np.any(climb(problem, "lbfgs", steps=50).slacks < -1e-3)
 
 
