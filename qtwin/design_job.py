@@ -65,10 +65,10 @@ def section(config: Mapping) -> dict[str, Any]:
     for key, choices in (("method", METHODS), ("robust", ROBUST)):
         if node[key] not in choices:
             raise UserError(f"design.{key}: got {node[key]!r}, accepted is one of {', '.join(choices)}")
-    node |= {key: node[key] or {} for key in ("bounds", "tolerances")}
     for key in ("bounds", "tolerances"):
-        if not isinstance(node[key], dict):
+        if not isinstance(node[key], dict | None):
             raise UserError(f"design.{key}: got {node[key]!r}, accepted is a mapping of parameters")
+        node[key] = dotted(node[key] or {})
     if not isinstance(node["constraints"], list):
         raise UserError(f"design.constraints: got {node['constraints']!r}, accepted is a list such as ['time <= 10 s']")
     for key in node["bounds"]:
@@ -79,6 +79,15 @@ def section(config: Mapping) -> dict[str, Any]:
     whole("design.scenarios", node["scenarios"], 2, 4096)
     whole("design.front", node["front"], 2, 256)
     return node
+
+
+def dotted(node: Mapping, path: str = "") -> dict[str, Any]:
+    """Nested keys as dotted ones: {source: {waist: ...}} is source.waist."""
+    out: dict[str, Any] = {}
+    for key, value in node.items():
+        name = f"{path}{key}"
+        out |= dotted(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return out
 
 
 def _bounds(asked, field: Mapping, start: float):
@@ -100,7 +109,7 @@ def _family(points: Points, keys: list[str], bounds: Mapping, where: str) -> tup
         try:
             p = parameter(key, field, start, _bounds(bounds.get(key), field, start))
         except UserError as error:
-            raise UserError(f"{where}: {error}") from error
+            raise UserError(f"{'design.bounds' if key in bounds else where}: {error}") from error
         z = float(p.free(jnp.asarray(start)))
         near = [float(p.constrain(jnp.asarray(z + step))) for step in (-0.01, 0.02)]
         try:

@@ -159,7 +159,7 @@ def test_a_sweep_of_thickness_compiles_nothing_new():
         (["detector@camera=spcm_aqrh_14"], r"camera: a single-photon device is no camera"),
         (["detector@camera=vahlbruch_2016"], r"camera: a HomodynePair is no camera of frames"),
         (["detector=linospad2_array"], r"detector: got PixelArray; accepted here is a single-photon device"),
-        (["memory_limit=1MiB"], r"budget\.photons: .* need .* GiB, memory_limit"),
+        (["memory_limit=1MiB"], r"budget\.photons: .* need .* MiB, memory_limit is 1 MiB"),
         (["budget.photons=1e6"], r"budget\.photons: .*(need|full_well)"),
         (["tissue.depth=60um"], r"tissue\.depth: got .* accepted is less than the total thickness"),
         (["tissue.g=1"], r"tissue\.g: got 1"),

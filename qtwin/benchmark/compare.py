@@ -14,6 +14,7 @@ from qtwin.benchmark.comparison import Comparison, Outcome, Versus
 from qtwin.benchmark.settings import Settings
 from qtwin.core.errors import FieldError, UserError
 from qtwin.core.random import stream
+from qtwin.core.units import data_size
 from qtwin.detector import SinglePhoton
 from qtwin.detector.camera import AbstractCamera
 from qtwin.estimator.protocol import AbstractLaw, Arm, Bench
@@ -158,7 +159,7 @@ def _fits(twin: Twin, settings: Settings, carried: float, arms: int):
     if need > settings.memory_limit:
         raise UserError(
             f"budget.photons: {settings.photons:g} photons on {n2} superpixels in {settings.exposures} exposures "
-            f"(budget.exposures) need {need / 2**30:.2f} GiB, memory_limit is {settings.memory_limit / 2**30:.2f} GiB"
+            f"(budget.exposures) need {data_size(need)}, memory_limit is {data_size(settings.memory_limit)}"
         )
 
 

@@ -19,6 +19,7 @@ from qtwin.calibrate.model import AbstractModel, Data, Expected, Part
 from qtwin.core.errors import FieldError, UserError
 from qtwin.core.params import param, positive, real, static
 from qtwin.core.random import stream
+from qtwin.core.units import data_size
 from qtwin.detector.camera import AbstractCamera
 from qtwin.estimator import twin_beams
 from qtwin.estimator.setting import exposed
@@ -82,7 +83,7 @@ class CameraImage(AbstractModel):
             raise FieldError("walked", f"got {self.walked!r}, accepted is a whole number from 1024 on")
         need = memory(rounded(self.walked), self.tissue.layers().thickness.shape[0])
         if need > ROOM:
-            raise FieldError("walked", f"{self.walked} photons need {need / 2**30:.2g} GiB, at most {ROOM >> 30}")
+            raise FieldError("walked", f"{self.walked} photons need {data_size(need)}, at most {data_size(ROOM)}")
 
     def read(self, path: Path) -> Data:
         record, n = read_frames(path), self.optics.pixels
@@ -105,7 +106,8 @@ class CameraImage(AbstractModel):
         given = {"frames": np.asarray(float(frames)), "whole": np.asarray(whole)}
         rows = np.arange(n * n)
         parts = {
-            name: Part(k * n * n + rows, rows, "pixel", shape=(n, n)) for k, name in enumerate(("mean", "variance"))
+            name: Part(k * n * n + rows, rows, "pixel", shape=(n, n), power=k + 1)
+            for k, name in enumerate(("mean", "variance"))
         }
         return Data(np.concatenate([mean.ravel(), variance.ravel()]), given, np.tile(rows, 2), parts)
 

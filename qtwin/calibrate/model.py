@@ -30,6 +30,7 @@ class Part(NamedTuple):
     axis: str  # what the coordinate is
     unit: str = ""  # of the coordinate
     shape: tuple[int, ...] | None = None  # rows and columns of an image
+    power: int = 1  # of the model's unit
 
 
 class Data(NamedTuple):

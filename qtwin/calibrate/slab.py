@@ -21,6 +21,7 @@ from qtwin.calibrate.model import AbstractModel, Data, Expected, Part
 from qtwin.core.errors import FieldError, UserError
 from qtwin.core.params import nonnegative, param, positive, static
 from qtwin.core.random import stream, words
+from qtwin.core.units import data_size
 from qtwin.optics.fresnel import normal_reflectance
 from qtwin.tissue import Slab
 from qtwin.tissue.carry import carry
@@ -116,9 +117,8 @@ class Sphere(AbstractModel):
                 raise UserError(f"{path}: row {row}, {name}: got {read[name][row]:g}, accepted is {words_}")
         need = count * rounded(self.photons) * 4 * 4
         if need > ROOM:
-            raise UserError(
-                f"model.photons: {count} rows of {self.photons} photons need {need / 2**30:.2g} GiB, at most 1"
-            )
+            told = f"{count} rows of {self.photons} photons need {data_size(need)}, at most {data_size(ROOM)}"
+            raise UserError(f"model.photons: {told}")
         sample = np.unique(read.get("sample", np.arange(count)), return_inverse=True)[1]
         given = {name: read[name] for name in KNOWN}
         given["variance"] = np.concatenate([read["reflectance_error"], read["transmittance_error"]]) ** 2

@@ -77,7 +77,15 @@ def overlay(*folders: Path) -> Iterator[None]:
         _Overlay.folders = previous
 
 
-OPEN = ("prior", "bounds")  # mappings of `calibrate` whose keys are parameters: a name that is not there yet is added
+def options(group: str) -> list[str]:
+    """Names of the options of a group, those of the folders laid over the project's among them."""
+    return sorted(
+        {file.stem for folder in (find_conf(), *_Overlay.folders) for file in (folder / group).glob("*.yaml")}
+    )
+
+
+# mappings of a command whose keys are parameters: a name that is not there yet is added
+OPEN = {"calibrate": ("prior", "bounds"), "design": ("design.bounds", "design.tolerances")}
 # elements of a configuration, and the group of their options
 GROUP_OF = {name: name for name in ("source", "optics", "scene", "detector", "correlation")}
 GROUP_OF |= {"camera": "detector", "reference": "source"}
@@ -105,8 +113,7 @@ def _unwritten(key: str, overrides: Sequence[str]) -> bool:
 
 def _known_experiments(overrides: Sequence[str]) -> None:
     """UserError for an experiment that is nowhere: to Hydra it is optional, and a misspelt one would be left out."""
-    folders = [folder / "experiment" for folder in (find_conf(), *_Overlay.folders)]
-    known = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
+    known = options("experiment")
     for name in _experiments(overrides):
         if re.fullmatch(r"[\w-]+", name) and name not in known:
             raise UserError(f"experiment: got {name!r}, accepted are {', '.join(known)}, and those of --config-dir")
@@ -115,14 +122,13 @@ def _known_experiments(overrides: Sequence[str]) -> None:
 def completed(overrides: Sequence[str], command: str) -> list[str]:
     """`scene.file=photo.png` alone chooses the scene that reads a file; fields with a default need no plus.
 
-    Nor does `calibrate prior.KEY=...`.
+    Nor do `calibrate prior.KEY=...` and `design design.bounds.KEY=...`.
     """
     _known_experiments(overrides)
     keys = [text.split("=", 1)[0].lstrip("+~") for text in overrides]
-    fresh = OPEN if command == "calibrate" else ()
 
     def added(key: str) -> bool:
-        return key.split(".", 1)[0] in fresh or _unwritten(key, overrides)
+        return key.startswith(OPEN.get(command, ())) or _unwritten(key, overrides)
 
     out = [f"++{o}" if added(o.split("=", 1)[0]) else o for o in overrides]
     chosen = "scene.file" in keys and "scene" not in keys

@@ -7,6 +7,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
+from qtwin.core.config import options
 from qtwin.core.errors import FieldError, UserError
 
 _MEMORY = "RESOURCE_EXHAUSTED"
@@ -48,10 +49,10 @@ def _raised_in_hydra(error: Exception) -> bool:
 
 
 def _missing(error: MissingConfigException) -> str:
-    options = ", ".join(error.options or [])
     found = re.search(r"[Cc]ould not find '([^']+)'|[Cc]annot find .*?'([^']+)'", str(error))
     name = error.missing_cfg_file or (found and (found[1] or found[2])) or "?"
-    return f"could not find {name!r}" + (f", available: {options}" if options else "")
+    known = error.options or options(str(name).rpartition("/")[0])  # Hydra lists none for an entry of a list
+    return f"could not find {name!r}" + (f", available: {', '.join(known)}" if known else "")
 
 
 def _of_user(error: Exception) -> str | None:

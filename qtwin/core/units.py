@@ -1,6 +1,7 @@
 """Quantities with units at the border of the program: text in, SI numbers inside, text out."""
 
 from functools import cache
+from math import log2
 from numbers import Real
 
 from qtwin.core.errors import UserError
@@ -16,6 +17,8 @@ _WORDS = {
     "m/s": "a speed",
     "1/m": "an inverse length",
 }
+
+LEAST = 1e-18  # in SI units: smaller values are shown without a prefix
 
 
 @cache
@@ -59,6 +62,12 @@ def parse(value, unit: str) -> float:
         raise
 
 
+def data_size(count: float) -> str:
+    """Text of a number of bytes: ``data_size(3 * 2**30) == '3 GiB'``."""
+    power = min(int(log2(max(count, 1))) // 10, 4)
+    return f"{count / 2 ** (10 * power):.4g} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"
+
+
 def show(value: float, unit: str, digits: int = 4) -> str:
     """Engineer's text of an SI value: ``show(5e-5, 'm') == '50 µm'``."""
 
@@ -70,6 +79,8 @@ def show(value: float, unit: str, digits: int = 4) -> str:
         return rounded(value)
     if unit == "1/m":
         return f"{rounded(value / 1e3)} /mm"
-    quantity = (value * registry().Unit(unit)).to_compact() if value else value * registry().Unit(unit)
+    quantity = value * registry().Unit(unit)
+    if LEAST <= abs(value) < 1 / LEAST:  # beyond, prefixes are words that nobody knows
+        quantity = quantity.to_compact()
     text = f"{rounded(quantity.magnitude)} {quantity.units:~P}"
     return text.replace("\u03bc", "\u00b5")  # releases of pint differ in their letter for micro

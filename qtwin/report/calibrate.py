@@ -1,5 +1,6 @@
 """The report of a calibration: figures, arrays, pictures and one page."""
 
+import re
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -24,6 +25,7 @@ from qtwin.report.pieces import figure as picture
 from qtwin.report.plain import plain
 
 POORLY = 0.01  # p-value below which the model does not explain the data
+CURVED = 0.2  # of the log of an error: beyond, the linear law is not to be trusted
 RHAT, DRAWS = 1.02, 200  # beyond, or with fewer effective draws, the posterior is not to be trusted
 CAPTIONS = {
     "residuals": (
@@ -121,6 +123,19 @@ def _plan_rows(found: Calibration, p: Planned) -> tuple[list[list[str]], list[li
         drawn = f"{q.shown(p.simulated[i], 3)} ± {q.shown(p.simulated_stderr[i], 1)}"
         errors.append([q.key, *(q.shown(e[i], 3) for e in (p.now, p.repeated, p.predicted)), drawn])
     return shares, errors
+
+
+def _plan_warnings(found: Calibration, p: Planned) -> list[str]:
+    """Parameters whose fits to drawn data scatter otherwise than the linear law, by which the plan is made, says."""
+    lines = []
+    for i, q in enumerate(found.problem.free.parameters):
+        ratio, error = p.simulated[i] / p.predicted[i], p.simulated_stderr[i] / p.predicted[i]
+        if abs(np.log(ratio)) > CURVED and abs(ratio - 1) > 3 * error:
+            lines.append(
+                f"{q.key}: fits to drawn data scatter {ratio:.2f} ± {error:.2f} times as far as the linear law says, "
+                "by which the plan is made; its shares are best for small errors, which these are not."
+            )
+    return lines
 
 
 def arrays(found: Calibration) -> dict[str, Array]:
@@ -248,6 +263,7 @@ def _plan_text(found: Calibration) -> list[str]:
     ]
     for key, now, again, then, drawn in errors:
         lines.append(f"  {key}: now {now}, the file's shares again {again}, planned {then}, of drawn data {drawn}")
+    lines += [f"  {line}" for line in _plan_warnings(found, found.planned)]
     lost = found.planned.lost
     return [*lines, f"  {lost} fits to drawn data did not converge and are left out."] if lost else lines
 
@@ -267,7 +283,8 @@ def _residuals(found: Calibration) -> Figure:
         if part.shape is not None:
             top = column[0].imshow(found.data.values[i].reshape(part.shape), cmap="cividis", interpolation="nearest")
             low = column[1].imshow(pull[i].reshape(part.shape), cmap="RdBu_r", vmin=-4, vmax=4, interpolation="nearest")
-            fig.colorbar(top, ax=column[0], label=found.problem.model.unit)
+            unit = found.problem.model.unit
+            fig.colorbar(top, ax=column[0], label=f"({unit})²" if part.power == 2 else unit)
             fig.colorbar(low, ax=column[1], label="residual / std")
             column[0].set_title(name)
             continue
@@ -283,7 +300,8 @@ def _residuals(found: Calibration) -> Figure:
         top, low = mean[i].max(), max(mean[i].min(), 1e-12)
         if top > 100 * low:
             column[0].set_yscale("log")
-            column[0].set_ylim(bottom=max(low / 3, 1e-3 * top / 1e6))
+            least = min(found.data.values[i][found.data.values[i] > 0], default=low)  # counts of 0 have no place
+            column[0].set_ylim(bottom=max(low, least) / 3)
         column[1].axhspan(-2, 2, color=GREY, alpha=0.2, lw=0)
         column[1].axhline(0, color=GREY, lw=0.8)
         column[0].set_title(name)
@@ -358,10 +376,16 @@ def _plan_page(found: Calibration) -> list[str]:
         "measurement of the same length together, shared as in the file and as planned; and the spread of fits to "
         f"the file and drawn data of the planned one ({found.planned.lost} that did not converge are left out).</p>",
         table(["parameter", "now", "file's shares again", "planned", "planned, drawn data"], cells, "hnnnn"),
+        *(f'<p class="warning">{escape(line)}</p>' for line in _plan_warnings(found, found.planned)),
     ]
 
 
 # --- page ----------------------------------------------------------------------------------------------------------
+
+
+def _marked(text: str) -> str:
+    """A docstring's words as HTML."""
+    return re.sub(r"``(.+?)``", r"<code>\1</code>", escape(text))
 
 
 def write(folder: Path, found: Calibration, config: Mapping) -> list[Path]:
@@ -377,13 +401,13 @@ def write(folder: Path, found: Calibration, config: Mapping) -> list[Path]:
     first, *rest = answer(found)
     doc = (type(model).__doc__ or "").splitlines()[0]
     p = found.problem.free.parameters
-    meaning = [[escape(q.key), escape(q.doc), show(float(x), q.unit)] for q, x in zip(p, found.x, strict=True)]
-    limits = "".join(f"<li>{escape(line)}</li>" for line in model.limits)
+    meaning = [[escape(q.key), _marked(q.doc), show(float(x), q.unit)] for q, x in zip(p, found.x, strict=True)]
+    limits = "".join(f"<li>{_marked(line)}</li>" for line in model.limits)
     title = f"Calibration of {type(model).__name__}"
     body = [
         f"<h1>{escape(title)}</h1>",
         f'<div class="answer"><p>{escape(first)}</p><ul>{"".join(f"<li>{escape(r)}</li>" for r in rest)}</ul></div>',
-        f"<p>{escape(doc)} Data: {escape(str(config.get('data')))}, {len(found.data.values)} numbers.</p>",
+        f"<p>{_marked(doc)} Data: {escape(str(config.get('data')))}, {len(found.data.values)} numbers.</p>",
         "<h2>Parameters</h2>",
         table(
             ["parameter", "most probable", "std error", f"profile, {level}", f"posterior, {level}", "prior"],

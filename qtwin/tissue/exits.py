@@ -7,6 +7,7 @@ import numpy as np
 
 from qtwin.core.errors import UserError
 from qtwin.core.random import stream, words
+from qtwin.core.units import data_size
 from qtwin.tissue.carry import carry
 from qtwin.tissue.lights import AbstractLight, Pencil, Starts
 from qtwin.tissue.paths import pack_size, unpack
@@ -56,8 +57,8 @@ def exits(
         raise UserError(f"photons: got {photons}, accepted is at least 1 and less than 2^32")
     if photons * size > memory_limit:
         raise UserError(
-            f"photons: {photons} photons that leave need {photons * size / 2**30:.2f} GiB, "
-            f"memory_limit is {memory_limit / 2**30:.2f} GiB"
+            f"photons: {photons} photons that leave need {data_size(photons * size)}, "
+            f"memory_limit is {data_size(memory_limit)}"
         )
     seed = stream(key, "transport")
     numbers = np.arange(photons, dtype=np.uint32)

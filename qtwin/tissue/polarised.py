@@ -20,6 +20,7 @@ import numpy as np
 
 from qtwin.core.errors import UserError
 from qtwin.core.random import stream, words
+from qtwin.core.units import data_size
 from qtwin.tissue.carry import cores
 from qtwin.tissue.exits import COPIES, Exits
 from qtwin.tissue.polar_tables import tables
@@ -193,8 +194,8 @@ def polarised_exits(
     part, rows, layers = _accepted(stokes, photons, angle), tables(slab, scatterers), slab.mu_s.shape[0]
     need = 8 * (RAY + 2 * layers) * COPIES * int(photons)
     if need > memory_limit:
-        limit = f"memory_limit is {memory_limit / 2**30:.2f} GiB"
-        raise UserError(f"photons: {photons} photons that leave need {need / 2**30:.2f} GiB, {limit}")
+        limit = f"memory_limit is {data_size(memory_limit)}"
+        raise UserError(f"photons: {photons} photons that leave need {data_size(need)}, {limit}")
     medium, n = _medium(slab)
     specular, start, _, _ = _straight(slab, part, angle)
     seed, table = words(stream(key, "polarised")), np.zeros((int(photons), RAY + 2 * layers))

@@ -12,6 +12,7 @@ import numpy as np
 
 from qtwin.core.errors import UserError
 from qtwin.core.random import words
+from qtwin.core.units import data_size
 from qtwin.tissue.carry import carry
 from qtwin.tissue.paths import Medium, Paths, pack_size, unpack
 from qtwin.tissue.slab import Layers, Slab
@@ -98,8 +99,8 @@ def walk(slab: Slab, *, key, photons: int, aperture: float = 1.0, memory_limit: 
     total = rounded(photons)
     need = memory(total, sublayers)
     if need > memory_limit:
-        limit = f"memory_limit is {memory_limit / 2**30:.2f} GiB"
-        raise UserError(f"walk.photons: {photons} photons need {need / 2**30:.2f} GiB, {limit}")
+        limit = f"memory_limit is {data_size(memory_limit)}"
+        raise UserError(f"walk.photons: {photons} photons need {data_size(need)}, {limit}")
     medium, seed = medium_of(layers), words(key)
     numbers = np.arange(total, dtype=np.uint32)
     per_block = total // BLOCKS

@@ -80,7 +80,7 @@ def test_mean_and_variance_of_frames_scatter_by_the_law(excess):
 
 
 def test_a_walk_that_does_not_fit_into_memory_is_refused():
-    with pytest.raises(FieldError, match=r"walked: 1000000000 photons need .* GiB, at most 2"):
+    with pytest.raises(FieldError, match=r"walked: 1000000000 photons need .* GiB, at most 2 GiB"):
         model("model.walked=1000000000")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from qtwin.core.errors import FieldError, UserError
+from qtwin.core.units import data_size
 
 ACCEPTED = "accepted is one NIfTI (.nii, .nii.gz), NumPy (.npy, .npz) or MATLAB (.mat) file with a 3-D array"
 UNITS = {"meter": 1.0, "mm": 1e-3, "micron": 1e-6, "unknown": 1e-3}
@@ -44,7 +45,7 @@ def _fits(shape, bytes_each: int, limit: float):
     need = float(np.prod([float(s) for s in shape])) * (bytes_each + 1)
     if need > limit:
         size = " x ".join(map(str, shape))
-        raise UserError(f"labels: {size} voxels need {need / 2**30:.3g} GiB, memory_limit is {limit / 2**30:.3g} GiB")
+        raise UserError(f"labels: {size} voxels need {data_size(need)}, memory_limit is {data_size(limit)}")
 
 
 def _pick(shapes: dict, name: str | None) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 
 from qtwin.core.errors import FieldError, UserError
 from qtwin.core.random import words
+from qtwin.core.units import data_size
 from qtwin.tissue.carry import cores
 from qtwin.tissue.paths import Paths, pack_size, unpack
 from qtwin.tissue.solids.light import Light
@@ -159,8 +160,8 @@ def solid_walk(
         raise UserError("walk.fluence: got a solid without voxels, accepted is a Volume")
     need = memory(solid, total, fluence)
     if need > memory_limit:
-        limit = f"memory_limit is {memory_limit / 2**30:.2f} GiB"
-        raise UserError(f"walk.photons: {photons} photons and the solid need {need / 2**30:.2f} GiB, {limit}")
+        limit = f"memory_limit is {data_size(memory_limit)}"
+        raise UserError(f"walk.photons: {photons} photons and the solid need {data_size(need)}, {limit}")
     media, rules = _media(solid), (bool(solid.reflect), float(gate) * LIGHT_SPEED, bool(roulette))
     table, fates, leave, mean, error = _carry(solid, media, light, words(key), rules, total, fluence)
     _refuse(fates, leave)
