@@ -35,8 +35,7 @@ CAPTIONS = {
     ),
     "parameters": (
         "Parameters and their intervals",
-        "In units of the Fisher standard error about the most probable value: Fisher, profile and posterior intervals, "
-        "and the prior's where there is one.",
+        "In units of the Fisher standard error about the most probable value: Fisher, profile and posterior intervals.",
     ),
     "identifiability": (
         "What the data tell apart",
