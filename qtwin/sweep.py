@@ -210,16 +210,21 @@ def calibrate(cfg: DictConfig) -> float:
     return _point(cfg, calibrate_job.run)
 
 
-def _tidy(folder: Path) -> None:
-    """Remove what a refused run left; its folder, too, where that is the default (``outputs/<job>/<time>``)."""
-    log_file, settings = folder / "run.log", folder / ".hydra"
+def _tidy(folder: Path, refused: bool) -> None:
+    """Remove what a run without results left; its folder, too, where that is the default (``outputs/<job>/<time>``).
+
+    Its logs stay where it was not ``refused`` (a full disk), and in a folder that the user has named.
+    """
+    default = folder.parents[1] == Path.cwd() / "outputs"
+    logs = [folder / name for name in ("run.log", "log.jsonl")]
     with suppress(OSError):
-        written = log_file.stat().st_size if log_file.exists() else 0
-        if written or {path.name for path in folder.iterdir()} - {"run.log", ".hydra"}:
+        written = any(file.exists() and file.stat().st_size for file in logs) and not (refused and default)
+        if written or {path.name for path in folder.iterdir()} - {"run.log", "log.jsonl", ".hydra"}:
             return
-        rmtree(settings, ignore_errors=True)
-        log_file.unlink(missing_ok=True)
-        if folder.parents[1] == Path.cwd() / "outputs":
+        rmtree(folder / ".hydra", ignore_errors=True)
+        for file in logs:
+            file.unlink(missing_ok=True)
+        if default:
             for empty in (folder, *folder.parents[:2]):
                 empty.rmdir()
 
@@ -242,7 +247,7 @@ def _point(cfg: DictConfig, run: Callable[[DictConfig, Path], float]) -> float:
     except Exception as error:
         Failures.single = error
         if explain(error) is not None:
-            _tidy(folder)
+            _tidy(folder, isinstance(error, UserError))
         return nan
 
 

@@ -151,6 +151,10 @@ def test_a_folder_that_cannot_be_written_names_its_key(complaint):
 def test_a_refused_run_leaves_no_folder(complaint, tmp_path):
     complaint("benchmark", "source.wavelength=3 kg")
     assert not (tmp_path / "outputs").exists()
+    complaint("benchmark", "seed=13", "logger=jsonl")  # after the first step of the work
+    assert not (tmp_path / "outputs").exists()
+    complaint("benchmark", "seed=15")  # a full disk: its log stays
+    assert len(list((tmp_path / "outputs").rglob("run.log"))) == 1
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "empty.txt").touch()
     complaint("benchmark", "source.wavelength=3 kg", "hydra.run.dir=mine")

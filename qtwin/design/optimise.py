@@ -3,7 +3,9 @@
 On the real line of every parameter: limited-memory BFGS (SciPy's L-BFGS-B) or Adam (optax), with inequality constraints
 c(x) >= 0 by the augmented Lagrangian, L = -f + (m/2) sum_i [max(0, s_i - c_i)^2 - s_i^2], m s_i <- m max(0, s_i - c_i)
 (Nocedal and Wright, Numerical Optimization (2006), ch. 17.4, from memory); or sequential quadratic programming, SciPy's
-SLSQP. One function is compiled, for every step of every start; starts climb side by side, one on every core.
+SLSQP. One function is compiled, for every step of every start. Starts climb side by side, one on every core, each with
+a walk that is made anew when its own wears out: one vectorised call of all takes as long (`scripts/design_speed.py`),
+compiles again, and ties them to one walk.
 """
 
 from collections.abc import Callable, Iterable
