@@ -144,7 +144,7 @@ def _sentence(best: Optimum) -> list[str]:
     )
     if of.sign < 0 and not of.log:
         how = how.replace("more than", "less than")
-    lines = [f"“{arm}”: {of.doc or of.name} {number(_leaf(best.fresh.objective[0], of.unit))} at the optimum, {how}."]
+    lines = [f"“{arm}”: {_doc(best, of)} {number(_leaf(best.fresh.objective[0], of.unit))} at the optimum, {how}."]
     sets = "; ".join(
         f"{p.key} = {p.shown(x)} (from {p.shown(s)})"
         for p, x, s in zip(free.parameters, best.x, best.start, strict=True)
@@ -192,10 +192,17 @@ def _rows(best: Optimum) -> list[list[str]]:
     return rows
 
 
+def _doc(best: Optimum, f: Figure) -> str:
+    against = f" (“{best.problem.duel.opponent.name}”)" if f.name == "advantage" else ""
+    return (f.doc or f.name) + against
+
+
 def _panel(best: Optimum) -> list[list[str]]:
     """Every figure at the start and at the optimum."""
     pairs = zip(PANEL, best.fresh.panel, strict=True)
-    return [[f.name, f.doc, *(number(_leaf(e, f.unit)) for e in (before, after))] for f, (after, before) in pairs]
+    return [
+        [f.name, _doc(best, f), *(number(_leaf(e, f.unit)) for e in (before, after))] for f, (after, before) in pairs
+    ]
 
 
 def _front(best: Optimum, both: list[Compromise], second: Figure) -> tuple[list[str], list[list[str]]]:
