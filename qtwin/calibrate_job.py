@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from qtwin.benchmark.settings import whole
 from qtwin.calibrate.calibration import Settings, calibrate, pose
 from qtwin.calibrate.model import AbstractModel, traced
+from qtwin.calibrate.plan import shareable
 from qtwin.core.config import build, plain
 from qtwin.core.errors import FieldError, UserError
 from qtwin.design.planning import CRITERIA
@@ -84,6 +85,8 @@ def run(cfg: DictConfig, folder: Path) -> float:
         raise error.within("model") from error
     priors = _named("prior", config["prior"])
     problem = pose(model, data, free, priors, _named("bounds", config["bounds"]), asked.held_back)
+    if asked.plan is not None:
+        shareable(problem, asked.plan)
     keys = [p.key for p in problem.free.parameters]
     idle = [name for name in priors if not any(key == name or key.rpartition(".")[0] == name for key in keys)]
     if idle:

@@ -74,6 +74,8 @@ def section(config: Mapping) -> dict[str, Any]:
     for key in node["bounds"]:
         if key not in free:
             raise UserError(f"design.bounds: {key} is not free, accepted are {', '.join(free)}")
+    if node["robust"] == "worst" and not node["tolerances"]:
+        raise UserError("design.robust: got 'worst', but there are no design.tolerances that it could be the worst of")
     whole("design.steps", node["steps"], 1, 1e5)
     whole("design.starts", node["starts"], 1, 256)
     whole("design.scenarios", node["scenarios"], 2, 4096)
@@ -118,7 +120,10 @@ def _family(points: Points, keys: list[str], bounds: Mapping, where: str) -> tup
             raise UserError(f"{where}: {key} at {p.shown(near[0])}: {error}") from error
         parameters.append(p)
         values.append((start, *near))
-    return family(points.start, parameters, made, values), points
+    try:
+        return family(points.start, parameters, made, values), points
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
 
 
 def problem_of(cfg: DictConfig | dict, settings: Settings) -> tuple[Problem, Figure | None, Points]:
@@ -210,7 +215,9 @@ def reachable(problem: Problem, begin, walk) -> None:
         least = min(broken, key=lambda missed: sum(slack**2 for _, slack in missed))
         names = " and ".join(repr(c.text) for c, _ in least)
         nearest = ", ".join(f"{c.figure.name} {c.figure.shown(c.value(slack))}" for c, slack in least)
-        raise UserError(f"design.constraints: no set-up within the bounds satisfies {names}; the nearest has {nearest}")
+        raise UserError(
+            f"design.constraints: no set-up within the bounds satisfies {names}; least relative misses: {nearest}"
+        )
 
 
 def found(problem: Problem, settings: Settings, asked: Mapping, walk, anew: Callable, progress: Callable) -> Optimum:
@@ -254,13 +261,21 @@ def front(problem: Problem, second: Figure, best: Optimum, walk, anew, asked: Ma
 
     Both figures as walks tell that no optimiser has seen.
     """
-    free, count = problem.family.free, asked["front"]
+    free, count, of = problem.family.free, asked["front"], problem.objective
+
+    def value(figure: Figure, x) -> float:
+        return float(figure.value(problem.look(problem.family.at(jnp.asarray(x)), walk)))
+
     other = Problem(problem.family, problem.duel, second, problem.constraints)
     progress("the best of the second figure")
     z = free.free(jnp.asarray(best.x))
     end = optimise(other, z, walk, anew, asked["method"], asked["steps"], lambda *_: None)
-    ends = [float(second.value(problem.look(problem.family.at(jnp.asarray(x)), walk))) for x in (best.x, end.x[-1])]
-    points = [best.x]
+    ends = [value(second, x) for x in (best.x, end.x[-1])]
+    # the best of the second among set-ups that are as good, where the first is flat
+    first = value(of, best.x)
+    as_good = Constraint(of, jnp.asarray(first - of.sign * 2 * FEASIBLE * abs(first)), -of.sign)
+    tied = Problem(problem.family, problem.duel, second, (*problem.constraints, as_good))
+    points = [optimise(tied, z, walk, anew, asked["method"], asked["steps"], lambda *_: None).x[-1]]
     for i in range(1, count - 1):
         level = ends[0] + (ends[1] - ends[0]) * i / (count - 1)
         progress(f"point {i + 1} of the front")
@@ -270,7 +285,7 @@ def front(problem: Problem, second: Figure, best: Optimum, walk, anew, asked: Ma
         z = free.free(jnp.asarray(points[-1]))
     points.append(end.x[-1])
     progress("the front on fresh walks")
-    both = problem.objective, second
+    both = of, second
     return [Compromise(x, *estimates(problem, x, both, anew(x, "fresh"))) for x in (best.start, *points)]
 
 

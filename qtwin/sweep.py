@@ -39,7 +39,7 @@ from qtwin.tissue.carry import cores
 
 log = logging.getLogger("qtwin")
 ERROR_FILE, AT_WORK = "error.txt", ".at_work"
-NOT_INSTALLED = "not installed, accepted is pip install 'qtwin[{}]'"
+NOT_INSTALLED = "not installed, accepted is pip install -e '.[{}]'"
 LEFT = "not finished, and the process that ran it has ended; accepted is the same command again"
 
 

@@ -61,7 +61,7 @@ def test_a_plugin_that_is_missing_is_one_clear_line(tmp_path, monkeypatch, capsy
     monkeypatch.setattr(Plugins.instance(), "class_name_to_class", core)
     monkeypatch.setattr(sweep, "find_spec", lambda _: None)
     assert main(["correlate", "-m", "reach=1,2", "file=none", "logger=none", choice]) == 2
-    line = f"qtwin: error: {choice}: not installed, accepted is pip install 'qtwin[{extra}]'\n"
+    line = f"qtwin: error: {choice}: not installed, accepted is pip install -e '.[{extra}]'\n"
     assert capsys.readouterr().err == line
 
 

@@ -43,7 +43,8 @@ def told(results, found, rounds):
         print(
             f"round {nth}, settings {result['config']['held_back']}: chi2 {good['held_back_chi2']['value']:.1f} of "
             f"{good['held_back_numbers']['value']:.0f}, p = {good['held_back_p_value']['value']:.2g}; "
-            f"drift {drift['value']:.4f} ± {drift['stderr']:.4f}; prior of as much {good['p_value']['value']:.2g}"
+            f"drift {drift['value']:.4f} ± {drift['stderr']:.4f}; "
+            f"prior of as much {good['scatter_p_value']['value']:.2g}"
         )
         for row in sorted(result["config"]["held_back"]):
             print(f"  setting {row:2}: pulls", *(f"{pull:+.2f}" for pull in pulls[:, row]))

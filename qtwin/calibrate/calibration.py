@@ -144,6 +144,13 @@ def _starts(problem: Problem, z, count: int, key) -> list[jax.Array]:
     return [z, *(z + width * row for row in others)]
 
 
+def _walked(problem: Problem, z) -> Problem:
+    """With a walk that tells of ``z``, where the model has one."""
+    here = problem.at(z)
+    anew = here.renewed(problem.given)
+    return problem if anew is here else eqx.tree_at(lambda p: p.model, problem, anew)
+
+
 def _walk_spread(problem: Problem, z, cov) -> np.ndarray:
     """Covariance of z that the blocks of a model's Monte Carlo part leave: dz = C J^T V^-1 dm."""
     blocks = problem.at(z).blocks(problem.given)
@@ -174,17 +181,18 @@ def calibrate(
         library()  # told before any work is done
     z = problem.free.free(jnp.asarray(problem.free.values(problem.model)))
     progress("fitting", starts=settings.starts)
-    fits = [fitted(problem, start) for start in _starts(problem, z, settings.starts, key)]
+    fits = [fitted(_walked(problem, start), start) for start in _starts(problem, z, settings.starts, key)]
     best, walks = _best(fits), 0
-    agreeing = sum(bool(f.converged) and float(f.value) < float(best.value) + SAME for f in fits)
     for _ in range(ROUNDS):
-        here = problem.at(best.z)
-        anew = here.renewed(problem.given)
-        if anew is here:
+        anew = _walked(problem, best.z)
+        if anew is problem:
             break
         progress("walking anew at the fitted parameters")
-        problem, walks = eqx.tree_at(lambda p: p.model, problem, anew), walks + 1
+        problem, walks = anew, walks + 1
         best = scored(problem, best.z)
+    if problem.model.blocks(problem.given) is not None:  # all on one walk, so that they can be compared
+        best, *fits = (scored(problem, f.z) for f in (best, *fits))
+    agreeing = sum(bool(f.converged) and float(f.value) < float(best.value) + SAME for f in fits)
     if not bool(best.converged):
         if problem.law.whole and not np.any(np.asarray(problem.values)[np.asarray(problem.used)]):
             raise UserError(

@@ -71,7 +71,7 @@ def _factor(path: Path, name: str, unit: str, si: str) -> float:
         return parse(f"1 {unit}" if unit else 1.0, si)
     except UserError as error:
         raise UserError(
-            f"{path}: column {name!r} has the unit {unit!r}, expected one of {si or 'a plain number'}"
+            f"{path}: column {name!r} has the unit {unit!r}, accepted is {f'one of {si}' if si else 'none'}"
         ) from error
 
 
@@ -81,5 +81,7 @@ def counts(path: Path, name: str, values: np.ndarray) -> np.ndarray:
     wrong = np.flatnonzero(~((values >= 0) & (values == np.floor(values))).ravel())
     if len(wrong):
         given = values.ravel()[wrong[0]]
-        raise UserError(f"{path}: {name}, number {wrong[0]}: got {given:g}, accepted are counts: 0, 1, 2, ...")
+        raise UserError(
+            f"{path}: {name}, row {wrong[0]} (the first is 0): got {given:g}, accepted are counts: 0, 1, 2, ..."
+        )
     return values

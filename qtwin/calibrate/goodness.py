@@ -13,6 +13,7 @@ from qtwin.calibrate.likelihood import LAWS
 from qtwin.core.random import numpy_generator
 
 NOTHING = 0.01  # degrees of freedom
+NEVER = 1e-6  # counts: where fewer are expected none can tell anything
 FEW = 10.0  # counts: below, the law of the deviance is drawn instead of taken from the chi-square law
 DRAWN = 2000  # predictions of held-back numbers, where counts are few
 
@@ -95,7 +96,9 @@ def goodness(problem: Problem, z, effective: float, *, key, bootstraps: int) -> 
     (parametric bootstrap), (1 + k)/(1 + B) of k draws that deviate as much.
     """
     law, found = LAWS[problem.model.law], float(deviance(problem, z, problem.values))
-    freedom = float(jnp.sum(problem.used)) - effective
+    mean = problem.expect(z).mean
+    live = problem.used & ((mean > NEVER) if law.whole else True)  # bins of a dead time are no data
+    freedom = float(jnp.sum(live)) - effective
     for i in scatter_alone(problem, z)[:1]:
         free, x = problem.free.parameters[i], float(problem.free.constrain(z)[i])
         chance = problem.priors[i].above(x, free.low, free.high)
@@ -105,7 +108,7 @@ def goodness(problem: Problem, z, effective: float, *, key, bootstraps: int) -> 
         return Goodness(found, freedom, chance if np.isfinite(chance) else 1.0, 0.0, way, free.key)
     if freedom < NOTHING:
         return Goodness(found, max(freedom, 0.0), 1.0, 0.0, "no number more than parameters")
-    least = float(jnp.min(jnp.where(problem.used, problem.expect(z).mean, jnp.inf)))
+    least = float(jnp.min(jnp.where(live, mean, jnp.inf)))
     if not law.whole or least > FEW or bootstraps == 0:
         way = "chi-square law" if not law.whole or least > FEW else "chi-square law, though counts are few"
         return Goodness(found, freedom, float(chi2.sf(found, freedom)), 0.0, way)

@@ -12,8 +12,10 @@ from qtwin.calibrate.fit import Fit, Problem, measured, scoring
 
 ROUNDS, DOUBLINGS = 40, 12  # at most, of the search for the end of a profile interval, and before there is a bracket
 CLOSE = 2e-3  # by which the root of the rise may miss the quantile
+FLAT = 0.1  # of the quantile: a profile that has risen by less is flat
 NARROW = 1e-4  # of a step (a standard error of z), by which it may be missed where the rise is steep
 EDGE = 4.0  # z at which draws of a parameter begin that the fit has driven to an end of its range
+INNER = 12  # places between the end of a range and the inside where it is looked for what the data tell
 VAGUE = 5.0  # error of z of a parameter that is known to no more than a factor e^5
 BLIND = 1e-8  # information below which the data say nothing
 LOOSE = 10.0  # a combination that is this much less sure than its parts alone is not told apart
@@ -57,9 +59,11 @@ def at_edge(problem: Problem, z) -> np.ndarray:
         p = problem.free.parameters[i]
         if not np.isfinite(p.low):
             continue
-        away, inner = 2 * np.log(error[i]), z.copy()
-        inner[i] = z[i] - np.sign(z[i]) * min(away, abs(z[i])) if np.isfinite(p.high) else z[i] + away
-        out[i] = _errors(problem, inner)[i] < VAGUE
+        away = 2 * np.log(error[i])
+        far = z[i] - np.sign(z[i]) * min(away, abs(z[i])) if np.isfinite(p.high) else z[i] + away
+        inner = np.tile(z, (INNER, 1))
+        inner[:, i] = np.linspace(z[i], far, INNER + 1)[1:]
+        out[i] = any(_errors(problem, one)[i] < VAGUE for one in inner)
     return out
 
 
@@ -91,7 +95,7 @@ class _Bracket(NamedTuple):
     q_high: jax.Array  # inf: the model tells nothing there
     t: jax.Array  # the last that was tried
     q: jax.Array
-    z: jax.Array  # [D] the other parameters at their best
+    z: jax.Array  # [D] the other parameters at their best, at ``low``
     tried: jax.Array
 
 
@@ -99,6 +103,7 @@ class _Bracket(NamedTuple):
 def _ends(problem: Problem, best: Fit, sigma, target):
     """z of both ends of every profile, [2, D]; far outside where there is no end, nan where the model tells none."""
     count = best.z.shape[0]
+    walked = problem.model.blocks(problem.given) is not None
 
     def end(item):
         which, side, sigma = item
@@ -125,7 +130,7 @@ def _ends(problem: Problem, best: Fit, sigma, target):
                 jnp.where(under, b.q_high, q),
                 t,
                 q,
-                jnp.where(jnp.all(jnp.isfinite(z)), z, b.z),
+                jnp.where(under & jnp.all(jnp.isfinite(z)), z, b.z),  # not from beyond: there they may be lost
                 b.tried + 1,
             )
 
@@ -140,8 +145,11 @@ def _ends(problem: Problem, best: Fit, sigma, target):
             going, again, _Bracket(zero, zero, far, far, zero, zero, best.z, jnp.zeros((), jnp.int32))
         )
         lost = jnp.isfinite(b.high) & jnp.isinf(b.q_high)
-        t = jnp.where(jnp.abs(b.q - target) <= CLOSE, b.t, jnp.where(jnp.isfinite(b.high), b.high, b.low))
-        return best.z[which] + side * sigma * jnp.where(lost & (jnp.abs(b.q - target) > CLOSE), jnp.nan, t)
+        met = jnp.abs(b.q - target) <= CLOSE
+        t = jnp.where(met, b.t, jnp.where(jnp.isfinite(b.high), b.high, b.low))
+        # no number so far out (a scale of 0): no end, where nothing rises before and no walk has worn out
+        flat = (b.q_low < FLAT * target) & (not walked)
+        return best.z[which] + side * sigma * jnp.where(met | ~lost, t, jnp.where(flat, jnp.inf, jnp.nan))
 
     sides = jnp.array([-1.0, 1.0])
     items = (jnp.tile(jnp.arange(count), 2), jnp.repeat(sides, count), jnp.tile(sigma, 2))

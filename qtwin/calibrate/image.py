@@ -31,6 +31,10 @@ from qtwin.tissue import LightPath, Slab, Walk, walk
 from qtwin.tissue.walk import memory, rounded
 from qtwin.tissue.weights import likelihood
 
+CUT = (
+    "The object reaches the border of the field, beyond which the sample is taken to be clear: outermost superpixels "
+    "are brighter than those of an object that goes on; take a field that holds it all (model.optics.pixels, pitch)."
+)
 ROOM = 2**31  # bytes of the walk, at most
 WORN, LOST = 0.5, 0.02  # effective part of a walk below which it is made anew, and below which it tells nothing
 
@@ -58,6 +62,7 @@ class CameraImage(AbstractModel):
     law: ClassVar[str] = "normal"
     unit: ClassVar[str] = "recorded number"
     limits: ClassVar[tuple[str, ...]] = (
+        "Beyond the field the sample is taken to be clear: light of there reaches the outermost superpixels.",
         "Pixels scatter independently, frames are alike: light that flickers adds a variance that is not modelled.",
         "Means of ten photoelectrons or more: mean and variance of one pixel are taken as independent.",
         "Wells are not full, and all pixels have one gain and one offset.",
@@ -109,7 +114,13 @@ class CameraImage(AbstractModel):
             name: Part(k * n * n + rows, rows, "pixel", shape=(n, n), power=k + 1)
             for k, name in enumerate(("mean", "variance"))
         }
-        return Data(np.concatenate([mean.ravel(), variance.ravel()]), given, np.tile(rows, 2), parts)
+        return Data(np.concatenate([mean.ravel(), variance.ravel()]), given, np.tile(rows, 2), parts, notes=self._cut())
+
+    def _cut(self) -> tuple[str, ...]:
+        """Whether the object reaches the border of the field, beyond which there is nothing."""
+        cells = np.asarray(self._path().grid().values)[1:-1, 1:-1]
+        border = np.concatenate([cells[0], cells[-1], cells[:, 0], cells[:, -1]])
+        return () if np.all(border == 1) else (CUT,)
 
     def _path(self) -> LightPath:
         return LightPath(self.source, self.optics, self.scene, self.tissue)

@@ -38,6 +38,7 @@ from qtwin.core.units import parse
 from qtwin.io.time_tag_files import read_time_tags
 
 PS = 1e-12
+OLDER = 0.01  # afterpulses of older clicks over those of the last one, from which they are remarked on
 
 
 def first_stops(
@@ -139,6 +140,13 @@ class Intervals(AbstractModel):
     def rest(self) -> int:
         """Silence of both channels before a start, ps: dead time as it is set, and five times its edge."""
         return int(np.ceil(float(self.dead_time + 5 * self.edge) / PS))
+
+    def remarks(self) -> tuple[str, ...]:
+        older = float(jnp.sum(self.afterpulses) + self.rate * jnp.max(self.lifetimes))
+        if not np.any(self.afterpulses > 0) or older < OLDER:
+            return ()
+        told = f"up to {100 * older:.2g} % as many as those of the last"
+        return (f"Afterpulses of clicks before the last one are left out, {told}: a bias that no error here holds.",)
 
     def _light(self, t):
         """L(t), [bins + 1]."""

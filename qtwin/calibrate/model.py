@@ -84,6 +84,10 @@ class AbstractModel(Element):
         """``given`` of a measurement in which every row has ``factors`` [rows] times its exposure."""
         raise NotImplementedError
 
+    def remarks(self) -> tuple[str, ...]:
+        """What is to be known of these parameters, in sentences."""
+        return ()
+
     def blocks(self, given) -> jax.Array | None:
         """Means by independent blocks of a Monte Carlo part, [blocks, n]: its own error. None: there is none."""
         return None

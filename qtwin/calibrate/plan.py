@@ -46,6 +46,7 @@ class Planned(NamedTuple):
     )  # [D] |dx/dz| times the spread of z, fitted to the file and draws of the planned one, less true
     simulated_stderr: np.ndarray
     lost: int  # fits to drawn data that did not converge, left out of the spread
+    gain: float  # part by which the mean error (geometric for D, quadratic for A) is smaller than of the file's shares
     excess: float  # how much more the best row gains than the average, relative
 
 
@@ -65,18 +66,24 @@ class Both(Problem):
         return eqx.tree_at(lambda p: p.values, self, self.values.at[half:].set(values))
 
 
-def planned(problem: Problem, z, edge: np.ndarray, criterion: str, *, key, repeats: int) -> Planned:
-    """Shares about the fit ``z`` [D]; parameters at the ``edge`` [D] of their range stay there, their errors are nan.
-
-    UserError for models whose exposure cannot be shared out, for criteria that are not there, for parameters that the
-    file does not tell apart or no row tells, and where steps do not end or fits to drawn data do not converge.
-    """
+def shareable(problem: Problem, criterion: str):
+    """Exposures of the rows. UserError where there is no plan to be made."""
     if criterion not in CRITERIA:
         raise UserError(f"plan: got {criterion!r}, accepted is null or one of {', '.join(CRITERIA)}")
     had = problem.model.exposures(problem.given)
     if had is None:
         name = type(problem.model).__name__
         raise UserError(f"plan: got {criterion!r}, but exposure cannot be shared between the rows of {name}")
+    return had
+
+
+def planned(problem: Problem, z, edge: np.ndarray, criterion: str, *, key, repeats: int) -> Planned:
+    """Shares about the fit ``z`` [D]; parameters at the ``edge`` [D] of their range stay there, their errors are nan.
+
+    UserError for models whose exposure cannot be shared out, for criteria that are not there, for parameters that the
+    file does not tell apart or no row tells, and where steps do not end or fits to drawn data do not converge.
+    """
+    had = shareable(problem, criterion)
     if not np.all(problem.used):
         raise UserError("plan: accepted is one without rows held back (held_back=null)")
     if not np.all(np.asarray(had) > 0):
@@ -111,8 +118,15 @@ def planned(problem: Problem, z, edge: np.ndarray, criterion: str, *, key, repea
         out[list(kept)] = steep * np.sqrt(np.asarray(variances))
         return out
 
-    def together(w):
-        return jnp.diagonal(_covariance(problem, z, jnp.asarray(before), jnp.asarray(w), kept, told))
+    def left_by(w):
+        return _covariance(problem, z, jnp.asarray(before), jnp.asarray(w), kept, told)
+
+    def mean_error(cov) -> float:
+        if criterion == "D":
+            return float(jnp.exp(jnp.linalg.slogdet(cov)[1] / (2 * len(kept))))
+        return float(jnp.sqrt(jnp.sum(jnp.diagonal(cov) / now)))
+
+    again, then = left_by(before), left_by(shares)
 
     root = jnp.zeros((len(edge), len(edge))).at[np.ix_(kept, kept)].set(jnp.linalg.cholesky(left))
     off, good = _fits(_both(problem, shares / before), z, root, jnp.asarray(edge), jax.random.split(key, repeats))
@@ -125,10 +139,9 @@ def planned(problem: Problem, z, edge: np.ndarray, criterion: str, *, key, repea
     spread = np.full(len(edge), np.nan)
     spread[list(kept)] = steep * off[good].std(axis=0, ddof=1)[list(kept)]
     doubt = spread / np.sqrt(2 * (repeats - lost - 1))
-    return Planned(
-        *(criterion, before, shares, errors(now), errors(together(before)), errors(together(shares))),
-        *(spread, doubt, lost, excess),
-    )
+    gain = 1 - mean_error(then) / mean_error(again)
+    repeated, predicted = errors(jnp.diagonal(again)), errors(jnp.diagonal(then))
+    return Planned(criterion, before, shares, errors(now), repeated, predicted, spread, doubt, lost, gain, excess)
 
 
 def _regular(told: np.ndarray) -> bool:

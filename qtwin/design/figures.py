@@ -11,6 +11,7 @@ import importlib.util
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
@@ -265,6 +266,8 @@ def constraint(key: str, text, working: Working) -> Constraint:
         limit = parse(value, of.unit)
     except UserError as error:
         raise UserError(f"{key}: {text!r}: {error}") from error
+    if not isfinite(limit):
+        raise UserError(f"{key}: got {text!r}, accepted is a finite limit")
     if name in FIGURES and relation == "<=" and limit <= 0:
         raise UserError(f"{key}: got {text!r}, accepted is a limit greater than 0: {name} is always so")
     return Constraint(of, jnp.asarray(limit), 1 if relation == "<=" else -1)

@@ -19,7 +19,7 @@ from qtwin.core.errors import UserError
 from qtwin.core.params import Support
 from qtwin.core.units import parse, show
 
-NEAR = 0.01  # of the way between bounds, within which a value has come to one
+NEAR = 0.002  # of the way between bounds, within which a value has come to one
 
 
 def leaf(tree: Any, key: str) -> jax.Array:

@@ -278,6 +278,7 @@ def conflict(problem: Problem, z, walk: Walk, steps: int) -> list[tuple]:
         value, slope = _misses(problem, jnp.asarray(z), walk)
         return float(value), np.asarray(slope)
 
-    found = minimize(read, np.asarray(z, float), jac=True, method="L-BFGS-B", options={"maxiter": steps})
+    stop = {"maxiter": steps, "ftol": 1e-14, "gtol": 1e-10}
+    found = minimize(read, np.asarray(z, float), jac=True, method="L-BFGS-B", options=stop)
     slacks = np.asarray(figures(problem, problem.family.free.constrain(jnp.asarray(found.x)), walk)[1])
     return [(c, float(s)) for c, s in zip(problem.constraints, slacks, strict=True) if s < -FEASIBLE]

@@ -117,6 +117,7 @@ def _point(folder: Path, place: Path) -> Point:
     if (place / "error.txt").exists():
         state = FAILED
         note = next(iter((place / "error.txt").read_text(encoding="utf-8").splitlines()), "")
+        note += "; the result of another configuration is kept there" if whole(place) else ""
     elif _locked(place / CLAIM):
         state = RUNNING
     elif whole(place):

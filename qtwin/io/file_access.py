@@ -130,4 +130,4 @@ def optional(name: str, use: str, extra: str = "files") -> ModuleType:
     try:
         return import_module(name)
     except ImportError as error:
-        raise UserError(f"{use} needs {name}, which is not installed: pip install 'qtwin[{extra}]'") from error
+        raise UserError(f"{use} needs {name}, which is not installed: pip install -e '.[{extra}]'") from error

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from qtwin.calibrate.calibration import Calibration
+from qtwin.calibrate.calibration import SAME, Calibration
 from qtwin.calibrate.goodness import NOTHING
 from qtwin.calibrate.identify import LOOSE, Interval
 from qtwin.calibrate.likelihood import LAWS
@@ -25,13 +25,16 @@ from qtwin.report.pieces import figure as picture
 from qtwin.report.plain import plain
 
 POORLY = 0.01  # p-value below which the model does not explain the data
+ALIKE = 0.005  # of the mean error: a plan that gains less is not worth a change
+MOSTLY = 0.7  # of a standard error: half of the variance
 CURVED = 0.2  # of the log of an error: beyond, the linear law is not to be trusted
 RHAT, DRAWS = 1.02, 200  # beyond, or with fewer effective draws, the posterior is not to be trusted
 CAPTIONS = {
     "residuals": (
         "The fit and what it leaves",
         "Above: measured numbers (points, hollow where held back, ± one standard deviation), the mean of the fitted "
-        "model (lines). Below: what is left, in standard deviations that the law of the numbers allows; ± 2 is shaded.",
+        "model (lines). Below: what is left, in standard deviations that the law of the numbers allows; ± 2 is shaded. "
+        "Of images: what was measured, and what the fit leaves.",
     ),
     "parameters": (
         "Parameters and their intervals",
@@ -74,7 +77,9 @@ def figures(found: Calibration) -> dict[str, Any]:
         if found.profile is not None:
             leaf |= {"profile": _ends(found.profile, i)}
             if np.isnan([found.profile.low[i], found.profile.high[i]]).any():
-                leaf["profile"] |= {"reason": "the model cannot be told as far out: its walk has worn out"}
+                walked = found.problem.at(found.fit.z).blocks(found.problem.given) is not None
+                why = "the model cannot be told as far out" + (": its walk has worn out" if walked else "")
+                leaf["profile"] |= {"reason": why}
         if found.draws is not None and found.posterior is not None:
             x = found.draws[:, i]
             low, high = np.quantile(x, (0.5 - found.settings.level / 2, 0.5 + found.settings.level / 2))
@@ -85,7 +90,7 @@ def figures(found: Calibration) -> dict[str, Any]:
     good = {
         "deviance": _leaf(g.deviance, np.sqrt(2 * max(g.freedom, 0.0)), ""),
         "degrees_of_freedom": _leaf(g.freedom, 0.0, ""),
-        "p_value": _leaf(g.p_value, g.p_stderr, ""),
+        "scatter_p_value" if g.scatter else "p_value": _leaf(g.p_value, g.p_stderr, ""),
         "numbers_fitted": _leaf(count, 0.0, ""),
     }
     if found.held is not None:
@@ -107,7 +112,7 @@ def _plan(found: Calibration, p: Planned) -> dict[str, Any]:
         kinds["simulated"] = (p.simulated[i], p.simulated_stderr[i])
         out[parameter.key.replace(".", "_")] = {k: _leaf(*pair, parameter.unit) for k, pair in kinds.items()}
     shares = {str(i): _leaf(share, 0.0, "") for i, share in enumerate(p.shares)}
-    told = {"excess": _leaf(p.excess, 0.0, ""), "fits_left_out": _leaf(p.lost, 0.0, "")}
+    told = {"gain": _leaf(p.gain, 0.0, ""), "excess": _leaf(p.excess, 0.0, ""), "fits_left_out": _leaf(p.lost, 0.0, "")}
     return {"shares": shares, "errors": out} | told
 
 
@@ -122,6 +127,14 @@ def _plan_rows(found: Calibration, p: Planned) -> tuple[list[list[str]], list[li
         drawn = f"{q.shown(p.simulated[i], 3)} ± {q.shown(p.simulated_stderr[i], 1)}"
         errors.append([q.key, *(q.shown(e[i], 3) for e in (p.now, p.repeated, p.predicted)), drawn])
     return shares, errors
+
+
+def _worth(found: Calibration, p: Planned) -> str:
+    """What the plan is worth against the shares that the file had."""
+    out = [q.key for q, edge in zip(found.problem.free.parameters, found.edge, strict=True) if edge]
+    less = f", left out: {', '.join(out)} (at an end)" if out else ""
+    same = "the file's shares are as good" if p.gain < ALIKE else f"a mean error {100 * p.gain:.2g} % smaller"
+    return f"The {p.criterion}-optimal next exposure, against the file's shares once more: {same}{less}."
 
 
 def _plan_warnings(found: Calibration, p: Planned) -> list[str]:
@@ -162,7 +175,8 @@ def answer(found: Calibration) -> list[str]:
     """How it went, in sentences."""
     lines = [_explained(found)]
     lines.append(
-        f"{found.agreeing} of {len(found.fits)} starts ended in the same place ({int(found.fit.steps)} steps; "
+        f"{found.agreeing} of {len(found.fits)} starts ended at the most probable values{_others(found)} "
+        f"({int(found.fit.steps)} steps; "
         f"one more gains {float(found.fit.left):.1g} in the log of the density)"
         + (f"; walks made anew: {found.walks}." if found.walks else ".")
     )
@@ -177,8 +191,11 @@ def answer(found: Calibration) -> list[str]:
         lines.append(f"{len(h.mean)} numbers held back are {kept}: chi2 {h.chi2:.1f}, p = {h.p_value:.2g}{tail}.")
     loose = [d for d in found.directions if d.looseness > LOOSE]
     for d in loose:
-        size = f"{d.looseness:.3g} times less surely than one by one" if d.looseness < 1e5 else "not at all"
-        lines.append(f"Told {size}: {d.words}." if " + " not in d.words or "," in d.words else f"{d.words}.")
+        if d.words.startswith("the data say nothing"):
+            lines.append(f"{d.words[0].upper()}{d.words[1:]}.")
+            continue
+        size = f"{d.looseness:.3g} times less surely than each of them alone" if d.looseness < 1e5 else "not at all"
+        lines.append(f"Moved together, the data (without priors) tell these {size}: {d.words}.")
     if not loose:
         lines.append("The data tell all free parameters apart.")
     edges = [p.key for p, at in zip(found.problem.free.parameters, found.edge, strict=True) if at]
@@ -190,7 +207,23 @@ def answer(found: Calibration) -> list[str]:
         told = f"R-hat at most {p.rhat.max():.3f}, at least {p.effective.min():.0f} effective draws, "
         tail = "" if sure else "; too few, draw more (draws=) or give priors"
         lines.append(f"Posterior: {told}{p.diverging} steps diverged{tail}.")
-    return [*lines, *found.data.notes]
+    share = found.walk_error / np.where(found.edge, np.inf, np.maximum(found.expected_error.stderr, 1e-300))
+    mostly = [p.key for p, part in zip(found.problem.free.parameters, share, strict=True) if part > MOSTLY]
+    if mostly:
+        lines.append(f"Most of the error of {', '.join(mostly)} is the walk's: more data do not make it smaller.")
+    plan = [] if found.planned is None else [_worth(found, found.planned), *_plan_warnings(found, found.planned)]
+    return [*lines, *found.problem.at(found.fit.z).remarks(), *found.data.notes, *plan]
+
+
+def _others(found: Calibration) -> str:
+    """Of starts that did not end at the most probable values."""
+    values = np.array([float(f.value) if f.converged else np.nan for f in found.fits]) - float(found.fit.value)
+    told, lost = np.sort(values[values >= SAME]), int(np.sum(np.isnan(values)))
+    parts = []
+    if len(told):
+        parts.append(f"{len(told)} at others, less probable by {told[0]:.2g} or more in the log of the density")
+    parts += [f"{lost} did not converge"] * (lost > 0)
+    return "".join(f", {part}" for part in parts)
 
 
 def _explained(found: Calibration) -> str:
@@ -208,7 +241,7 @@ def _explained(found: Calibration) -> str:
     if g.freedom < NOTHING:
         return f"The data do not test the model: {g.way}."
     fits = "explains" if g.p_value > POORLY else "does NOT explain"
-    return f"The model {fits} the data: {deviance}, p = {g.p_value:.2g} by {g.way}."
+    return f"The model {fits} the data: {deviance}, p = {g.p_value:.2g} by {g.way} (below {POORLY:g} it does not)."
 
 
 def _rows(found: Calibration) -> list[list[str]]:
@@ -262,7 +295,6 @@ def _plan_text(found: Calibration) -> list[str]:
     ]
     for key, now, again, then, drawn in errors:
         lines.append(f"  {key}: now {now}, the file's shares again {again}, planned {then}, of drawn data {drawn}")
-    lines += [f"  {line}" for line in _plan_warnings(found, found.planned)]
     lost = found.planned.lost
     return [*lines, f"  {lost} fits to drawn data did not converge and are left out."] if lost else lines
 
@@ -286,6 +318,7 @@ def _residuals(found: Calibration) -> Figure:
             fig.colorbar(top, ax=column[0], label=f"({unit})²" if part.power == 2 else unit)
             fig.colorbar(low, ax=column[1], label="residual / std")
             column[0].set_title(name)
+            column[1].set_xlabel("superpixel")
             continue
         scale, unit = _axis_scale(part.at, part.unit)
         x = part.at * scale
@@ -308,8 +341,9 @@ def _residuals(found: Calibration) -> Figure:
         if not unit:
             for ax in column:
                 ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes[0, 0].set_ylabel(found.problem.model.unit or "measured")
-    axes[1, 0].set_ylabel("residual / std")
+    images = any(part.shape is not None for part in parts.values())
+    axes[0, 0].set_ylabel("superpixel" if images else found.problem.model.unit or "measured")
+    axes[1, 0].set_ylabel("superpixel" if images else "residual / std")
     return fig
 
 
@@ -375,7 +409,6 @@ def _plan_page(found: Calibration) -> list[str]:
         "measurement of the same length together, shared as in the file and as planned; and the spread of fits to "
         f"the file and drawn data of the planned one ({found.planned.lost} that did not converge are left out).</p>",
         table(["parameter", "now", "file's shares again", "planned", "planned, drawn data"], cells, "hnnnn"),
-        *(f'<p class="warning">{escape(line)}</p>' for line in _plan_warnings(found, found.planned)),
     ]
 
 

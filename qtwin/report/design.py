@@ -25,8 +25,13 @@ LIMITS = (
     "Tolerances move one parameter alone and look at the objective, not at constraints (dotted where one is "
     "missed); result.json has the Hessian.",
     "Errors are those of the walk (jackknife over its blocks); the drawn check adds the counts' own.",
+    "Over tolerances, errors do not hold the choice of the deviations (design.scenarios).",
 )
 
+OPEN = (
+    "As good within: where the objective is below its best by less than the standard error of its gain, at most 1 %. "
+    "Held: by a bound or a constraint."
+)
 CLOSE = 1e-3  # of a limit: nearer, a constraint holds the optimum back
 
 
@@ -72,7 +77,7 @@ def figures(best: Optimum, both: list[Compromise], second: Figure | None) -> dic
     for i, (p, t) in enumerate(zip(free.parameters, best.tolerances, strict=True)):
         out["parameters"][p.key] = {
             "start": {"value": float(best.start[i]), "stderr": 0.0, "unit": p.unit},
-            "optimum": {"value": float(best.x[i]), "stderr": _blur(best)[i], "unit": p.unit},
+            "optimum": _optimum(best, i),
             "bounds": {"low": _finite(p.low), "high": _finite(p.high)},
             "loses_1_percent_below": _end(t.low, p.unit),
             "loses_1_percent_above": _end(t.high, p.unit),
@@ -111,13 +116,30 @@ def _finite(x: float) -> float | None:
     return float(x) if np.isfinite(x) else None
 
 
-def _blur(best: Optimum) -> list[float]:
-    """How far an optimum is left open: as good within one standard error of the gain, at most 1 %."""
-    out = []
-    for t, x in zip(best.tolerances, best.x, strict=True):
-        ends = [abs(e - x) for e in (t.low, t.high) if e is not None]
-        out.append(float(np.mean(ends) * np.sqrt(min(best.fresh.gain.error / LOST, 1.0))) if ends else 0.0)
-    return out
+def _held(best: Optimum, i: int) -> str:
+    """What keeps a parameter from where the objective still rises; empty: nothing."""
+    p, t, x = best.problem.family.free.parameters[i], best.tolerances[i], float(best.x[i])
+    edge, up = p.edge(x), t.slope > 0
+    if edge is not None and up == (edge == p.high):
+        return f"its {'upper' if up else 'lower'} bound, {p.shown(edge)}"
+    here = int(np.argmin(np.abs(t.x - x)))
+    beyond = t.kept[here + 1 : here + 3] if up else t.kept[max(here - 2, 0) : here]
+    if beyond.all():
+        return ""
+    left = best.paths[best.best].slacks
+    return " and ".join(c.text for c, s in zip(best.problem.constraints, left, strict=True) if s < CLOSE)
+
+
+def _optimum(best: Optimum, i: int) -> dict[str, Any]:
+    """An optimum is left open as far as it is as good within one standard error of the gain, at most 1 %."""
+    p, t, x = best.problem.family.free.parameters[i], best.tolerances[i], float(best.x[i])
+    held, ends = _held(best, i), [abs(e - x) for e in (t.low, t.high) if e is not None]
+    if held:
+        return {"value": x, "stderr": None, "unit": p.unit, "reason": f"held by {held}"}
+    if not ends:
+        return {"value": x, "stderr": None, "unit": p.unit, "reason": "the objective does not determine it"}
+    open_by = float(np.mean(ends) * np.sqrt(min(best.fresh.gain.error / LOST, 1.0)))
+    return {"value": x, "stderr": open_by, "unit": p.unit}
 
 
 def arrays(best: Optimum) -> dict[str, tuple]:
@@ -156,28 +178,27 @@ def _sentence(best: Optimum) -> list[str]:
         over = f"{'the worst of' if best.problem.worst else 'the mean over'} {len(best.problem.scatter)} deviations"
         how = "times that of the start" if of.log else "more than at the start"
         lines.append(
-            f"Maximised was {over} ({moved}, standard deviations): {number(_leaf(_value(best.robust, of.log)))} {how}."
+            f"Maximised was {over} ({moved}, standard deviations): {number(_leaf(_value(best.robust, of.log)))} {how}, "
+            "for these deviations (the error is the walk's)."
         )
     d = best.drawn
+    own = of.name == "information" and of.sign > 0
     lines.append(
-        f"Drawn exposures: information per photon of the dose ({best.problem.duel.match}) {d.value:.3g} times that "
-        f"of the start, 95 % interval {d.ends()}."
+        f"Drawn exposures{'' if own else ', whatever the objective'}: information per photon of the dose "
+        f"({best.problem.duel.match}) {d.value:.3g} times that of the start, 95 % interval {d.ends()}"
+        f"{'' if own else '; they do not test the objective itself'}."
     )
     for c, (e, _), left in zip(
         best.problem.constraints, best.fresh.constrained, best.paths[best.best].slacks, strict=True
     ):
         at = ", at its limit" if left < CLOSE else ""
         lines.append(f"{c.text}{f' ({c.why})' if c.why else ''}: it is {number(_leaf(e, c.figure.unit))}{at}.")
-    for p, t, x in zip(free.parameters, best.tolerances, best.x, strict=True):
-        edge = p.edge(float(x))
-        if edge is not None and t.slope * (1 if edge == p.high else -1) > 0:
-            which = "upper" if edge == p.high else "lower"
-            lines.append(
-                f"{p.key}: the optimum lies on its {which} bound, {p.shown(edge)}; beyond, the objective still rises."
-            )
-        elif t.low is None or t.high is None:
-            side = " and ".join(w for w, e in (("below", t.low), ("above", t.high)) if e is None)
-            lines.append(f"{p.key}: within its bounds it never loses 1 % {side}.")
+    for i, (p, t) in enumerate(zip(free.parameters, best.tolerances, strict=True)):
+        if held := _held(best, i):
+            lines.append(f"{p.key}: held by {held}; beyond, the objective still rises.")
+        elif t.low is None and t.high is None:
+            most = np.ptp(_lost(best, t.score[t.kept], t.top))
+            lines.append(f"{p.key}: the objective does not determine it; within its bounds it changes by {most:.2g} %.")
     loose = [i for i, path in enumerate(best.paths) if not path.settled]
     if best.best in loose:
         lines.append("The best start had not settled when its steps were spent: give it more (design.steps).")
@@ -187,8 +208,12 @@ def _sentence(best: Optimum) -> list[str]:
 def _rows(best: Optimum) -> list[list[str]]:
     rows = []
     for i, (p, t) in enumerate(zip(best.problem.family.free.parameters, best.tolerances, strict=True)):
-        ends = ["–" if e is None else p.shown(e) for e in (t.low, t.high)]
-        rows.append([p.key, p.doc, p.shown(best.start[i]), p.shown(best.x[i]), *ends])
+        ends = ["not within bounds" if e is None else p.shown(e) for e in (t.low, t.high)]
+        if held := _held(best, i):
+            ends[int(t.slope > 0)] = "held"
+        leaf = _optimum(best, i)
+        doubt = "held" if held else "undetermined" if leaf["stderr"] is None else f"± {p.shown(leaf['stderr'], 2)}"
+        rows.append([p.key, p.doc, p.shown(best.start[i]), p.shown(best.x[i]), doubt, *ends])
     return rows
 
 
@@ -217,7 +242,7 @@ def _front(best: Optimum, both: list[Compromise], second: Figure) -> tuple[list[
     return head, rows
 
 
-HEAD = ["parameter", "meaning", "start", "optimum", "1 % lost below", "1 % lost above"]
+HEAD = ["parameter", "meaning", "start", "optimum", "as good within", "1 % lost below", "1 % lost above"]
 
 
 def text(best: Optimum, both: list[Compromise], second: Figure | None) -> str:
@@ -321,7 +346,7 @@ CAPTIONS = {
         "The front",
         "No set-up within the bounds was found that is better in both. Figures and their standard errors are those of "
         "walks that no optimiser has seen, all with the same random numbers: most of the error is common to all. 1 is "
-        "the optimum above.",
+        "as good as the optimum above to 1e-4.",
     ),
 }
 
@@ -344,7 +369,8 @@ def write(folder: Path, best: Optimum, both: list[Compromise], second: Figure | 
         f"<h1>{escape(title)}</h1>",
         f'<div class="answer"><p>{escape(first)}</p><ul>{listed}</ul></div>',
         "<h2>Parameters and tolerances</h2>",
-        table(HEAD, [[escape(c) for c in row] for row in _rows(best)], "hwnnnn"),
+        table(HEAD, [[escape(c) for c in row] for row in _rows(best)], "hwnnnnn"),
+        f"<p>{escape(OPEN)}</p>",
         "<h2>What it does to the other figures</h2>",
         "<p>One exposure, at the dose of the start; standard errors of the walk.</p>",
         table(["figure", "meaning", "start", "optimum"], [[escape(c) for c in row] for row in _panel(best)], "hwnn"),

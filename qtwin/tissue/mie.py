@@ -46,7 +46,7 @@ def _sphere(m: float, x: float) -> Sphere:
     try:
         import miepython
     except ImportError as error:
-        raise UserError("Mie scattering needs the library miepython: pip install 'qtwin[mie]'") from error
+        raise UserError("Mie scattering needs the library miepython: pip install -e '.[mie]'") from error
     a, b = miepython.coefficients(m, x)
     n = np.arange(1, len(a) + 1)
     strength = float(np.sum((2 * n + 1) * (np.abs(a) ** 2 + np.abs(b) ** 2)))
@@ -70,7 +70,7 @@ class Mie(AbstractPhaseFunction):
     float64: not differentiable, not inside jit.
 
     Raises FieldError of a field that is not accepted, of equal indices (nothing scatters), of a size parameter outside
-    1e-4 to 2000; UserError where miepython is missing (pip install 'qtwin[mie]').
+    1e-4 to 2000; UserError where miepython is missing (pip install -e '.[mie]').
     """
 
     table_size: ClassVar[int] = 16384  # a forward peak leaves few cells to large angles

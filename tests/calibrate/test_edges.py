@@ -104,7 +104,7 @@ def test_an_end_that_the_model_cannot_reach_is_no_number():
     assert np.isnan(found.high[0]) and found.low[0] == pytest.approx(0.5 - QUANTILE * np.sqrt(150) / 300, rel=0.03)
     result = calibrate(problem, data, dataclasses.replace(QUIET, profiles=True), key=jax.random.key(0))
     leaf = figures(result)["parameters"]["b"]["profile"]
-    assert leaf["high"] is None and "worn out" in leaf["reason"] and "to not reached" in text(result)
+    assert leaf["high"] is None and "as far out" in leaf["reason"] and "to not reached" in text(result)
 
 
 def test_one_free_parameter_has_a_posterior():

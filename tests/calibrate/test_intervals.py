@@ -1,5 +1,7 @@
 """Dead time and afterpulses from intervals between clicks: simulated records, and the measured one."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ from scipy.stats import chi2
 
 from qtwin import calibrate_job
 from qtwin.calibrate.calibration import Settings, calibrate, pose
-from qtwin.calibrate.fit import fitted
+from qtwin.calibrate.fit import fitted, scored
 from qtwin.calibrate.intervals import Intervals, first_stops
 from qtwin.core.config import compose
 from qtwin.core.errors import FieldError, UserError
@@ -47,6 +49,24 @@ def test_a_diode_is_recovered(tmp_path):
     assert np.all(np.abs(off[[0, 1, 2, 4]]) < 4)
     assert abs(off[3]) < 4 + 0.03**2 / found.expected_error.stderr[3]  # of older clicks: second order
     assert found.goodness.p_value > 1e-3
+
+
+def test_an_edge_sharper_than_the_bins_ends_at_nothing_below_and_where_it_is_seen_above(tmp_path):
+    """Dead time 43.7 ns, no jitter, bins of 1 ns: 0.3 ns from an edge of theirs all below some 40 ps is alike."""
+    waits = 43_700 + np.random.default_rng(3).standard_exponential(300_000) * 1e6
+    times = np.cumsum(np.rint(waits).astype(np.int64))
+    record = TimeTags(times, np.zeros(len(times), np.int16), 0, int(times[-1]) + 1)
+    write_time_tags(tmp_path / "sharp.npz", [record])
+    model = Intervals("900 kHz", "45 ns", "1 ns", reach="300 ns")
+    data = model.read(tmp_path / "sharp.npz")
+    problem = pose(model, data, ["rate", "dead_time", "edge"], {})
+    found = calibrate(problem, data, dataclasses.replace(QUICK, profiles=True), key=jax.random.key(5))
+    assert list(found.edge) == [False, False, True]
+    assert found.profile.low[2] == 0 and 43.6e-9 < found.profile.low[1] < 43.7e-9 < found.profile.high[1] < 43.8e-9
+    held = jnp.array([False, False, True])
+    at = jnp.where(held, jnp.log(found.profile.high[2]), found.fit.z)
+    rise = 2 * float(scored(found.problem, at, held).value - found.fit.value)
+    assert rise == pytest.approx(chi2.ppf(0.95, 1), rel=0.02) and 40e-12 < found.profile.high[2] < 400e-12
 
 
 @pytest.mark.slow

@@ -48,7 +48,7 @@ def standard_types():
         (["design.free=[tissue.n]"], "tissue.n: it moves .* by which there is no derivative"),
         (
             ["design.bounds={source.waist: [3mm, 4mm]}"],
-            "design.free: source.waist: starts at 2 mm, accepted is a start inside",
+            "design.bounds: source.waist: starts at 2 mm, accepted is a start inside",
         ),
         (["design.bounds={source.waist: [1s, 4mm]}"], "source.waist: got '1s', expected a length"),
         (
@@ -65,6 +65,8 @@ def standard_types():
         (["design.constraints=['pump < 5 mJ']"], "'pump < 5 mJ', accepted is a figure, <= or >=, and a value"),
         (["design.constraints=['pump <= 5 mm']"], "'pump <= 5 mm': got '5 mm', expected a quantity in units of J"),
         (["design.constraints=['time <= -1 s']"], "got 'time <= -1 s', accepted is a limit greater than 0"),
+        (["design.constraints=['time <= nan']"], "got 'time <= nan', accepted is a finite limit"),
+        (["design.robust=worst"], "design.robust: got 'worst', but there are no design.tolerances"),
         (["design.second=-tme"], "design.second: got 'tme', accepted are information"),
         (["design.second=information"], "design.second: got 'information', the objective itself"),
         (["design.tolerances={camera.efficiency: 3mm}"], "camera.efficiency.*'3mm', expected a plain number"),

@@ -64,7 +64,7 @@ def _nifti(file: Path, name, limit):
     try:
         import nibabel
     except ImportError:
-        raise UserError("file: NIfTI needs nibabel; install it with pip install 'qtwin[volumes]'") from None
+        raise UserError("file: NIfTI needs nibabel; install it with pip install -e '.[volumes]'") from None
     image: Any = nibabel.load(file)
     shape = tuple(image.shape)
     while len(shape) > 3 and shape[-1] == 1:
