@@ -166,7 +166,8 @@ def at_dose(problem: Problem, walk) -> tuple[Problem, View]:
         view = view._replace(dose=dose)
     if not isfinite(float(problem.objective.value(view))):
         place = problem.began(problem.family.origin, walk)
-        raise UserError(f"design.objective: {problem.objective.name} is no number at the start; it began in {place}")
+        told = f"{problem.objective.name} is no number at the start, accepted is a finite one"
+        raise UserError(f"design.objective: {told}; it began in {place}")
     return problem, view
 
 

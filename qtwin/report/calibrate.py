@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from qtwin.calibrate.calibration import SAME, Calibration
 from qtwin.calibrate.goodness import NOTHING
@@ -19,7 +17,8 @@ from qtwin.core.params import describe
 from qtwin.core.units import show
 from qtwin.design.free import Parameter
 from qtwin.io.results import Array
-from qtwin.report.figures import BLACK, BLUE, GREY, ORANGE, new, printed
+from qtwin.report.calibrate_figures import CAPTIONS, identifiability, intervals, quantiles, residuals
+from qtwin.report.figures import printed
 from qtwin.report.pieces import document, provenance, table, write_page
 from qtwin.report.pieces import figure as picture
 from qtwin.report.plain import plain
@@ -29,24 +28,6 @@ ALIKE = 0.005  # of the mean error: a plan that gains less is not worth a change
 MOSTLY = 0.7  # of a standard error: half of the variance
 CURVED = 0.2  # of the log of an error: beyond, the linear law is not to be trusted
 RHAT, DRAWS = 1.02, 200  # beyond, or with fewer effective draws, the posterior is not to be trusted
-CAPTIONS = {
-    "residuals": (
-        "The fit and what it leaves",
-        "Above: measured numbers (points, hollow where held back, ± one standard deviation), the mean of the fitted "
-        "model (lines). Below: what is left, in standard deviations that the law of the numbers allows; ± 2 is shaded. "
-        "Of images: what was measured, and what the fit leaves.",
-    ),
-    "parameters": (
-        "Parameters and their intervals",
-        "In units of the Fisher standard error about the most probable value: Fisher, profile and posterior intervals.",
-    ),
-    "identifiability": (
-        "What the data tell apart",
-        "Combinations of parameters: how much less surely they are known than their parts would be if the others were "
-        "known (eigenvectors of the scaled information of the data; priors left out). Above the dashed line a "
-        "combination is not told apart.",
-    ),
-}
 
 
 def _leaf(value, stderr, unit: str, why: str = "") -> dict[str, Any]:
@@ -249,7 +230,7 @@ def _rows(found: Calibration) -> list[list[str]]:
     for i, p in enumerate(found.problem.free.parameters):
         f = found.expected_error
         cells = [p.key, p.shown(found.x[i]), "at an end" if found.edge[i] else p.shown(f.stderr[i], 2)]
-        for interval in (found.profile, _quantiles(found)):
+        for interval in (found.profile, quantiles(found)):
             ends = "–" if interval is None else f"{_end(p, interval.low[i])} to {_end(p, interval.high[i])}"
             cells.append(ends)
         rows.append([*cells, found.problem.priors[i].shown(p.unit)])
@@ -258,13 +239,6 @@ def _rows(found: Calibration) -> list[list[str]]:
 
 def _end(p: Parameter, end: float) -> str:
     return p.shown(end) if np.isfinite(end) else "not reached" if np.isnan(end) else "no end"
-
-
-def _quantiles(found: Calibration) -> Interval | None:
-    if found.draws is None:
-        return None
-    half = found.settings.level / 2
-    return Interval(found.draws.std(axis=0), *np.quantile(found.draws, (0.5 - half, 0.5 + half), axis=0))
 
 
 def _shown(value: float, error: float, unit: str) -> str:
@@ -299,104 +273,6 @@ def _plan_text(found: Calibration) -> list[str]:
     return [*lines, f"  {lost} fits to drawn data did not converge and are left out."] if lost else lines
 
 
-# --- pictures ------------------------------------------------------------------------------------------------------
-
-
-def _residuals(found: Calibration) -> Figure:
-    e, used = found.problem.expect(found.fit.z), np.asarray(found.problem.used)
-    mean, std = np.asarray(e.mean), np.sqrt(np.asarray(e.variance))
-    pull = (found.data.values - mean) / std
-    parts = found.data.parts
-    fig = new(6.4)
-    axes = fig.subplots(2, len(parts), squeeze=False, gridspec_kw={"height_ratios": [2, 1]})
-    for column, (name, part) in zip(axes.T, parts.items(), strict=True):
-        i = part.index
-        if part.shape is not None:
-            top = column[0].imshow(found.data.values[i].reshape(part.shape), cmap="cividis", interpolation="nearest")
-            low = column[1].imshow(pull[i].reshape(part.shape), cmap="RdBu_r", vmin=-4, vmax=4, interpolation="nearest")
-            unit = found.problem.model.unit
-            fig.colorbar(top, ax=column[0], label=f"({unit})²" if part.power == 2 else unit)
-            fig.colorbar(low, ax=column[1], label="residual / std")
-            column[0].set_title(name)
-            column[1].set_xlabel("superpixel")
-            continue
-        scale, unit = _axis_scale(part.at, part.unit)
-        x = part.at * scale
-        many = len(x) > 60
-        for mask, face in ((used[i], BLUE), (~used[i], "none")):
-            style = {"ms": 2 if many else 5, "mfc": face, "color": BLUE, "lw": 0}
-            bars = None if many else std[i][mask]
-            column[0].errorbar(x[mask], found.data.values[i][mask], bars, fmt="o", elinewidth=1.2, capsize=2, **style)
-            column[1].plot(x[mask], pull[i][mask], "o", **style)
-        column[0].plot(x, mean[i], color=ORANGE, lw=1.6, drawstyle="steps-mid" if not many else "default")
-        top, low = mean[i].max(), max(mean[i].min(), 1e-12)
-        if top > 100 * low:
-            column[0].set_yscale("log")
-            least = min(found.data.values[i][found.data.values[i] > 0], default=low)  # counts of 0 have no place
-            column[0].set_ylim(bottom=max(low, least) / 3)
-        column[1].axhspan(-2, 2, color=GREY, alpha=0.2, lw=0)
-        column[1].axhline(0, color=GREY, lw=0.8)
-        column[0].set_title(name)
-        column[1].set_xlabel(f"{part.axis} / {unit}" if unit else part.axis)
-        if not unit:
-            for ax in column:
-                ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    images = any(part.shape is not None for part in parts.values())
-    axes[0, 0].set_ylabel("superpixel" if images else found.problem.model.unit or "measured")
-    axes[1, 0].set_ylabel("superpixel" if images else "residual / std")
-    return fig
-
-
-def _axis_scale(at: np.ndarray, unit: str) -> tuple[float, str]:
-    top = float(np.max(np.abs(at), initial=0.0))
-    if unit != "s" or top == 0:
-        return 1.0, unit
-    power = min(max(-3 * int(np.floor(np.log10(top) / 3)), 0), 12)
-    return 10.0**power, {0: "s", 3: "ms", 6: "µs", 9: "ns", 12: "ps"}[power]
-
-
-def _parameters(found: Calibration) -> Figure:
-    parameters = found.problem.free.parameters
-    fig = new(1.3 + 0.5 * len(parameters))
-    ax = fig.subplots()
-    posterior = _quantiles(found)
-    scale = np.where(found.edge, posterior.stderr if posterior is not None else 1.0, found.expected_error.stderr)
-    if found.profile is not None and posterior is None:
-        scale = np.where(found.edge, found.profile.stderr, scale)
-    scale = np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)
-    ways = [("Fisher", found.expected_error, BLUE), ("profile", found.profile, ORANGE), ("posterior", posterior, BLACK)]
-    rows = np.arange(len(parameters))[::-1]
-    for k, (name, interval, colour) in enumerate((n, i, c) for n, i, c in ways if i is not None):
-        shown = ~found.edge if name == "Fisher" else np.ones(len(rows), bool)
-        low, high = ((e - found.x) / scale for e in (interval.low, interval.high))
-        ax.hlines((rows - 0.22 * (k - 1))[shown], low[shown], high[shown], color=colour, lw=3, label=name)
-    ax.axvline(0, color=GREY, lw=0.8)
-    labels = [f"{p.key}\n{p.shown(x)}" for p, x in zip(parameters, found.x, strict=True)]
-    ax.set_yticks(rows, labels, fontsize=9)
-    ax.set_xlabel(f"distance from the most probable value / standard error; {100 * found.settings.level:g} % intervals")
-    ax.set_xlim(-6, 6)
-    ax.legend(loc="upper right")
-    return fig
-
-
-def _identifiability(found: Calibration) -> Figure:
-    parameters, shown = found.problem.free.parameters, found.directions[:8]
-    fig = new(1.6 + 0.42 * max(len(shown), len(parameters) / 3))
-    left, right = fig.subplots(1, 2, gridspec_kw={"width_ratios": [1, 2]})
-    rows = np.arange(len(shown))[::-1]
-    left.barh(rows, [min(d.looseness, 1e4) for d in shown], color=BLUE, left=0)
-    left.axvline(LOOSE, color=ORANGE, ls="--")
-    left.set_xscale("log")
-    left.set_xlim(0.3, 2e4)
-    left.set_yticks(rows, [f"combination {i + 1}" for i in range(len(shown))])
-    left.set_xlabel("times less sure than its parts")
-    image = right.imshow([d.vector for d in shown], cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
-    right.set_xticks(range(len(parameters)), [p.key for p in parameters], rotation=60, ha="right", fontsize=9)
-    right.set_yticks([])
-    fig.colorbar(image, ax=right, label="part of each parameter")
-    return fig
-
-
 def _plan_page(found: Calibration) -> list[str]:
     if found.planned is None:
         return []
@@ -423,9 +299,9 @@ def _marked(text: str) -> str:
 def write(folder: Path, found: Calibration, config: Mapping) -> list[Path]:
     """Figures and `report.html` in ``folder``; returns the PNG paths."""
     drawn = {
-        "residuals": printed(lambda: _residuals(found)),
-        "parameters": printed(lambda: _parameters(found)),
-        "identifiability": printed(lambda: _identifiability(found)),
+        "residuals": printed(lambda: residuals(found)),
+        "parameters": printed(lambda: intervals(found)),
+        "identifiability": printed(lambda: identifiability(found)),
     }
     model, level = found.problem.model, f"{100 * found.settings.level:g} %"
     rows = [[escape(cell) for cell in row] for row in _rows(found)]

@@ -23,7 +23,8 @@ LIMITS = (
     "The optimum is the best of the starts, inside the bounds; another may lie where no start came.",
     "Expected values are those of the arm's law, pooled over superpixels; their covariances are left out.",
     "Tolerances move one parameter alone and look at the objective, not at constraints (dotted where one is "
-    "missed); result.json has the Hessian.",
+    "missed). result.json has slopes and the Hessian of the score (ln of an objective that is positive, else itself) "
+    "by z, where x = a (b/a)^(1/(1 + e^-z)) between bounds a and b of a positive quantity.",
     "Errors are those of the walk (jackknife over its blocks); the drawn check adds the counts' own.",
     "Over tolerances, errors do not hold the choice of the deviations (design.scenarios).",
 )
