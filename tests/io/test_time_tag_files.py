@@ -245,5 +245,5 @@ def test_names_that_cannot_be_written(tmp_path):
 
 def test_a_library_that_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "tifffile", None)
-    with pytest.raises(UserError, match=r"reading TIFF needs tifffile, .*: pip install 'qtwin\[files\]'"):
+    with pytest.raises(UserError, match=r"reading TIFF needs tifffile, .*: pip install -e '\.\[files\]'"):
         optional("tifffile", "reading TIFF")

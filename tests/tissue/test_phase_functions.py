@@ -334,7 +334,7 @@ def test_sphere_sizes_at_the_ends_of_the_range():
 def test_missing_library_says_what_to_install(monkeypatch):
     mie._sphere.cache_clear()
     monkeypatch.setitem(sys.modules, "miepython", None)
-    with pytest.raises(UserError, match=r"pip install 'qtwin\[mie\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[mie\]'"):
         sphere(1.1, 2.0).mean_cosine()
 
 
