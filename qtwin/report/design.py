@@ -347,7 +347,7 @@ CAPTIONS = {
         "The front",
         "No set-up within the bounds was found that is better in both. Figures and their standard errors are those of "
         "walks that no optimiser has seen, all with the same random numbers: most of the error is common to all. 1 is "
-        "as good as the optimum above to 1e-4.",
+        "as good as the optimum above to 2e-4.",
     ),
 }
 
