@@ -13,7 +13,7 @@ from qtwin.benchmark.settings import whole
 from qtwin.calibrate.calibration import Settings, calibrate, pose
 from qtwin.calibrate.model import AbstractModel, traced
 from qtwin.calibrate.plan import shareable
-from qtwin.core.config import build, plain
+from qtwin.core.config import build, dotted, plain
 from qtwin.core.errors import FieldError, UserError
 from qtwin.design.planning import CRITERIA
 from qtwin.io.results import config_hash, files, versions, write_arrays, write_result
@@ -51,15 +51,9 @@ def settings(config: dict[str, Any]) -> Settings:
 
 def _named(key: str, node) -> dict[str, Any]:
     """Nested keys as dotted ones: {camera: {efficiency: ...}} is camera.efficiency."""
-    if node is None:
-        return {}
-    if not isinstance(node, dict):
+    if not isinstance(node, dict | None):
         raise UserError(f"{key}: got {node!r}, accepted are parameters, such as {key}.pair_rate={{...}}")
-    out: dict[str, Any] = {}
-    for name, value in node.items():
-        law = isinstance(value, dict) and not set(value) & {"mean", "std", "median", "factor", "low", "high"}
-        out |= {f"{name}.{k}": v for k, v in _named(f"{key}.{name}", value).items()} if law else {str(name): value}
-    return out
+    return dotted(node or {}, ("mean", "std", "median", "factor", "low", "high"))
 
 
 def run(cfg: DictConfig, folder: Path) -> float:

@@ -21,7 +21,7 @@ from scipy.stats import qmc
 
 from qtwin.benchmark.settings import Settings, whole
 from qtwin.core import hosts
-from qtwin.core.config import plain
+from qtwin.core.config import dotted, plain
 from qtwin.core.errors import FieldError, UserError
 from qtwin.core.random import stream
 from qtwin.core.units import parse, show
@@ -81,15 +81,6 @@ def section(config: Mapping) -> dict[str, Any]:
     whole("design.scenarios", node["scenarios"], 2, 4096)
     whole("design.front", node["front"], 2, 256)
     return node
-
-
-def dotted(node: Mapping, path: str = "") -> dict[str, Any]:
-    """Nested keys as dotted ones: {source: {waist: ...}} is source.waist."""
-    out: dict[str, Any] = {}
-    for key, value in node.items():
-        name = f"{path}{key}"
-        out |= dotted(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return out
 
 
 def _bounds(asked, field: Mapping, start: float):

@@ -4,7 +4,7 @@ Only elements of qtwin are ever built: a configuration is data, and must not be 
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from importlib import import_module
@@ -162,6 +162,18 @@ def compose(
 def plain(cfg) -> Any:
     """A configuration as dicts, lists and scalars, interpolations resolved."""
     return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True) if OmegaConf.is_config(cfg) else cfg
+
+
+def dotted(node: Mapping, leaves: Container[str] = (), path: str = "") -> dict[str, Any]:
+    """Nested keys as dotted ones, {source: {waist: ...}} as source.waist.
+
+    A mapping that has a key of ``leaves`` is a value.
+    """
+    out: dict[str, Any] = {}
+    for key, value in node.items():
+        inner = isinstance(value, Mapping) and not any(name in leaves for name in value)
+        out |= dotted(value, leaves, f"{path}{key}.") if inner else {f"{path}{key}": value}
+    return out
 
 
 def quantity(config: Mapping, key: str, unit: str) -> float:

@@ -132,14 +132,18 @@ def _held(best: Optimum, i: int) -> str:
 
 
 def _optimum(best: Optimum, i: int) -> dict[str, Any]:
-    """An optimum is left open as far as it is as good within one standard error of the gain, at most 1 %."""
+    """An optimum is left open as far as it is as good within one standard error of the gain, at most 1 %.
+
+    About a maximum the loss goes as the square of the way: ``LOST`` at the ends of the tolerance.
+    """
     p, t, x = best.problem.family.free.parameters[i], best.tolerances[i], float(best.x[i])
     held, ends = _held(best, i), [abs(e - x) for e in (t.low, t.high) if e is not None]
     if held:
         return {"value": x, "stderr": None, "unit": p.unit, "reason": f"held by {held}"}
     if not ends:
         return {"value": x, "stderr": None, "unit": p.unit, "reason": "the objective does not determine it"}
-    open_by = float(np.mean(ends) * np.sqrt(min(best.fresh.gain.error / LOST, 1.0)))
+    error = best.fresh.gain.error / (1.0 if best.problem.objective.log else max(abs(t.top), 1e-300))  # relative
+    open_by = float(np.mean(ends) * np.sqrt(min(error / LOST, 1.0)))
     return {"value": x, "stderr": open_by, "unit": p.unit}
 
 
@@ -312,7 +316,7 @@ def way(best: Optimum) -> Picture:
         )
     of = best.problem.objective
     ax.set_xlabel("step")
-    ax.set_ylabel(f"ln {of.name}" if of.log else f"{'-' if of.sign < 0 else ''}{of.name}")
+    ax.set_ylabel(f"ln {of.name}" if of.log else f"{'-' if of.sign < 0 else ''}{of.name} ({of.unit or '1'})")
     ax.legend()
     return fig
 

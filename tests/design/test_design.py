@@ -1,6 +1,7 @@
 """The design of the real twin: refusals, gradients, optima against scans, and the whole command."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -8,14 +9,16 @@ import numpy as np
 import pytest
 from compilations import compilations
 
-from qtwin import design_job
+from qtwin import design_job, job
 from qtwin.benchmark.settings import Settings
 from qtwin.core.config import compose, plain
 from qtwin.core.errors import UserError
-from qtwin.design.figures import figure
+from qtwin.design.figures import PANEL, figure
+from qtwin.design.free import Free, Parameter
 from qtwin.design.optimise import figures, gradient, many, optimise
-from qtwin.design.optimum import fresh
+from qtwin.design.optimum import Tolerance, fresh
 from qtwin.design_job import at_dose, problem_of, starts
+from qtwin.report.design import _optimum as optimum_leaf
 
 SMALL = ["optics.pixels=8", "optics.pitch=400um", "logger=none", "walk.photons=8192", "budget.match=incident"]
 
@@ -143,6 +146,42 @@ def test_the_walk_error_of_drawn_information_is_its_own():
     np.testing.assert_allclose(own.gain, own.information, rtol=1e-12)
     np.testing.assert_allclose(own.information, count.information, rtol=1e-6, atol=1e-12)
     assert own.information.error < 0.1 < count.gain.error
+
+
+def test_an_optimum_is_open_by_what_the_error_of_the_gain_leaves():
+    """Loss 1 % at 2 +- 0.4: an error of 0.25 % is reached half as far, whether in the log or in seconds."""
+    for log, top, error in ((True, 0.0, 0.0025), (False, -8.0, 0.02)):
+        line = np.array([1.6, 2.0, 2.4])
+        t = Tolerance(1.6, 2.4, line, np.zeros(3), np.ones(3, bool), top, -1.0, 0.0)
+        p = Parameter("source.waist", "m", "", 1.0, 4.0, True)
+        gain, objective = SimpleNamespace(error=error), SimpleNamespace(log=log)
+        problem = SimpleNamespace(family=SimpleNamespace(free=Free((p,))), objective=objective, constraints=())
+        best = SimpleNamespace(problem=problem, tolerances=[t], x=[2.0], fresh=SimpleNamespace(gain=gain))
+        assert optimum_leaf(best, 0) == {"value": 2.0, "stderr": pytest.approx(0.2), "unit": "m"}
+
+
+@pytest.mark.slow
+def test_figures_are_those_of_the_benchmark(tmp_path):
+    """Another code on another walk: ledger, and the expected advantage within the errors of both."""
+    _, _, view = made("estimator=twin_beams", "design.free=[source.waist]")
+    job.run(compose([*SMALL, "estimator=twin_beams", "budget.exposures=3", "seed=7"]), tmp_path)
+    told = json.loads((tmp_path / "result.json").read_text())["figures"]
+    arm = told["arms"][view.arm.name]
+    value = {f.name: float(f.value(view)) for f in PANEL}
+    assert 3 * value["time"] == pytest.approx(arm["time"]["value"], rel=1e-6)
+    assert 3 * value["pump"] == pytest.approx(arm["pump_energy"]["value"], rel=1e-6)
+    field = float(view.working.twin.optics.field_fraction(view.working.twin.source))
+    assert 3 * field * value["incident"] == pytest.approx(arm["photons_incident"]["value"], rel=1e-6)
+    seen, error = (arm["photons_detected"][k] for k in ("value", "stderr"))
+    assert 3 * value["detected"] == pytest.approx(seen, abs=4 * np.sqrt(2) * error)
+    leaf = told["advantage"][view.arm.name][view.opponent.name]["expected"]
+    assert value["advantage"] == pytest.approx(leaf["value"], abs=4 * np.sqrt(2) * leaf["stderr"] + 1e-3)
+    law, light = view.ours(), np.asarray(view.working.twin.path().idler_image())
+    mean, variance = np.asarray(law.mean()), np.asarray(law.variance())
+    assert value["snr"] == pytest.approx(mean.mean() / np.sqrt(variance.mean()))
+    assert value["detectability"] == pytest.approx(np.sqrt(((1 - mean) ** 2 / variance).sum()))
+    precision = light.sum() / (light * variance).sum()
+    assert value["information"] == pytest.approx(precision / float(law.ledger.incident))
 
 
 USERS = {
