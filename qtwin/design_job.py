@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from math import isfinite
@@ -20,7 +19,6 @@ from omegaconf import DictConfig, OmegaConf
 from scipy.stats import qmc
 
 from qtwin.benchmark.settings import Settings, whole
-from qtwin.core import hosts
 from qtwin.core.config import dotted, plain
 from qtwin.core.errors import FieldError, UserError
 from qtwin.core.random import stream
@@ -28,7 +26,7 @@ from qtwin.core.units import parse, show
 from qtwin.design.family import Family, family
 from qtwin.design.figures import FEASIBLE, Constraint, Figure, View, constraint, figure
 from qtwin.design.free import Parameter, parameter
-from qtwin.design.optimise import METHODS, conflict, many, optimise, side_by_side
+from qtwin.design.optimise import ABREAST, METHODS, climbs, conflict, many, optimise, side_by_side
 from qtwin.design.optimum import Compromise, Optimum, drawn, estimates, fresh, robust, tolerances
 from qtwin.design.problem import Duel, Problem, deviations, look
 from qtwin.io.results import config_hash, files, versions, write_arrays, write_result, write_whole
@@ -38,7 +36,6 @@ from qtwin.map_job import Points, duel, number
 from qtwin.optics.far_field import STEEPEST
 from qtwin.report import design as report
 from qtwin.tissue import Walk
-from qtwin.tissue.carry import cores
 
 log = logging.getLogger(__name__)
 ROBUST = ("expected", "worst")
@@ -215,23 +212,15 @@ def reachable(problem: Problem, begin, walk) -> None:
 def found(problem: Problem, settings: Settings, asked: Mapping, walk, anew: Callable, progress: Callable) -> Optimum:
     """The best of all starts, and what is known of it. UserError where no point satisfies the constraints."""
     begin = starts(problem, asked["starts"], walk, settings.seed)
-    optimise(problem, begin[0], walk, anew, asked["method"], 0, lambda *_: None)  # compiled once, for all of them
     reachable(problem, begin, walk)
-    progress(f"climbing from {len(begin)} starts, side by side")
+    progress(f"climbing from {len(begin)} starts, abreast")
     one_at_a_time = Lock()
 
-    def climb(numbered):
-        i, z = numbered
+    def heard(start, step, score):
+        with one_at_a_time:
+            progress(f"start {start + 1}, step {step}", score=score)
 
-        def told(step, score):
-            with one_at_a_time:
-                progress(f"start {i + 1}, step {step}", score=score)
-
-        return optimise(problem, z, walk, anew, asked["method"], asked["steps"], told)
-
-    # hosts walk together, so they must walk in the same order
-    with ThreadPoolExecutor(1 if hosts.connected() else cores()) as pool:
-        ways = list(pool.map(climb, enumerate(begin)))
+    ways = climbs(problem, begin, walk, anew, asked["method"], asked["steps"], heard)
     fit = [np.all(p.slacks >= -FEASIBLE) for p in ways]
     if not any(fit):
         told = " and ".join(repr(c.text) for c in problem.constraints)
@@ -244,7 +233,9 @@ def found(problem: Problem, settings: Settings, asked: Mapping, walk, anew: Call
     seen = drawn(problem, x, start, settings.exposures, new.information.error, anew, key=key)
     over = robust(problem, x, start, anew)
     progress("profiles and tolerances")
-    around, hessian = tolerances(problem, problem.family.free.free(jnp.asarray(x)), anew(x, "fresh"))
+    around, hessian = tolerances(
+        problem, problem.family.free.free(jnp.asarray(x)), anew(x, "fresh"), min(len(begin), ABREAST)
+    )
     return Optimum(problem, start, x, ways, best, new, over, seen, around, hessian)
 
 

@@ -13,7 +13,7 @@ from scipy.optimize import brentq
 from qtwin.core.random import stream
 from qtwin.core.records import Estimate
 from qtwin.design.figures import INFORMATION, PANEL, Figure
-from qtwin.design.optimise import Path, figures, gradient, many, side_by_side
+from qtwin.design.optimise import Path, figures, gradients, many, side_by_side
 from qtwin.design.problem import Problem
 from qtwin.metrics.advantage import Interval, advantage, pooled_cost, pooling, smoothing
 from qtwin.metrics.statistics import jackknife
@@ -135,12 +135,15 @@ def drawn(problem: Problem, x, start, exposures: int, walk: float, anew: Callabl
     return advantage(costs[1], costs[0], walk)
 
 
-def tolerances(problem: Problem, z, walk: Walk) -> tuple[list[Tolerance], np.ndarray]:
-    """Hessian by central differences of gradients, and the profile of every parameter alone around ``z`` [D]."""
+def tolerances(problem: Problem, z, walk: Walk, abreast: int = 1) -> tuple[list[Tolerance], np.ndarray]:
+    """Hessian by central differences of gradients, and the profile of every parameter alone around ``z`` [D].
+
+    ``abreast``: gradients in one call.
+    """
     free, count, z = problem.family.free, len(z), np.asarray(z)
-    top, slope = (np.asarray(a) for a in gradient(problem, z, walk))
-    steps = STEP * np.concatenate([np.eye(count), -np.eye(count)])
-    up, down = np.split(np.array(side_by_side(lambda s: gradient(problem, z + s, walk)[1], steps)), 2)
+    steps = STEP * np.concatenate([np.zeros((1, count)), np.eye(count), -np.eye(count)])
+    scores, slopes = gradients(problem, z + steps, walk, abreast)
+    top, slope, (up, down) = scores[0], slopes[0], np.split(slopes[1:], 2)
     hessian = (up - down) / (2 * STEP)
     hessian = (hessian + hessian.T) / 2
     least = float(np.log1p(-LOST)) if problem.objective.log else -LOST * abs(float(top))  # what 1 % is, of the score

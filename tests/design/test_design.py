@@ -15,7 +15,7 @@ from qtwin.core.config import compose, plain
 from qtwin.core.errors import UserError
 from qtwin.design.figures import PANEL, figure
 from qtwin.design.free import Free, Parameter
-from qtwin.design.optimise import figures, gradient, many, optimise
+from qtwin.design.optimise import figures, gradients, many, optimise
 from qtwin.design.optimum import Tolerance, fresh
 from qtwin.design_job import at_dose, problem_of, starts
 from qtwin.report.design import _optimum as optimum_leaf
@@ -91,7 +91,7 @@ def test_gradients_of_every_figure_are_those_of_differences():
     for objective in ("information", "advantage", "ghost.car"):
         problem, walk, _ = made("estimator=ghost", f"design.free={keys}", f"design.objective={objective}")
         z = problem.family.free.free(problem.family.origin)
-        slope = np.asarray(gradient(problem, z, walk)[1])
+        slope = gradients(problem, z[None], walk)[1][0]
         for i in range(len(z)):
             step = 1e-4 * jnp.eye(len(z))[i]
             up, down = (figures(problem, problem.family.free.constrain(z + s), walk)[0] for s in (step, -step))

@@ -1,5 +1,6 @@
 """Optimisers on problems with an answer in closed form, and refusals."""
 
+import threading
 from typing import NamedTuple
 
 import equinox as eqx
@@ -12,7 +13,8 @@ from compilations import compilations
 from qtwin.core.errors import UserError
 from qtwin.core.params import param, positive
 from qtwin.design.free import Free, parameter
-from qtwin.design.optimise import METHODS, conflict, many, optimise, side_by_side
+from qtwin.design.meeting import Meeting
+from qtwin.design.optimise import ABREAST, METHODS, climbs, conflict, gradients, many, optimise, side_by_side
 from qtwin.design.optimum import tolerances
 
 FIELD = param("m", positive, "a waist").metadata
@@ -52,8 +54,13 @@ class Coupling(eqx.Module):
 def no_walk(monkeypatch):
     """There is none to wear out; and optax mixes types, which the suite forbids elsewhere."""
     monkeypatch.setattr("qtwin.design.optimise.worn", lambda *_: False)
-    with jax.numpy_dtype_promotion("standard"):
-        yield
+    usual = jax.config.jax_numpy_dtype_promotion
+    jax.config.update("jax_numpy_dtype_promotion", "standard")  # a context would not reach the starts' threads
+    yield
+    jax.config.update("jax_numpy_dtype_promotion", usual)
+
+
+STARTS = np.asarray(jax.vmap(FREE.free)(jnp.asarray(np.random.default_rng(0).uniform(0.3, 8.0, (ABREAST + 2, 2)))))
 
 
 def climb(problem, method, start=(0.3, 6.0), steps=400):
@@ -183,12 +190,87 @@ def test_nothing_is_compiled_between_steps_and_starts(method):
 
     problem = Coupling(2.0, (room,))
     climb(problem, method, steps=30)
+    some = STARTS[:3]
+    climbs(problem, some, None, None, method, 30, lambda *_: None)
     with compilations() as found:
         climb(problem, method, start=(2.0, 0.4), steps=60)
+        climbs(problem, some[::-1] + 0.1, None, None, method, 60, lambda *_: None)
     assert not found
     with compilations() as found:
         climb(Coupling(2.0, (room, room)), method, steps=10)
     assert found
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_starts_abreast_go_the_way_of_each_alone(method, monkeypatch):
+    """More of them than one call reads; each ends when it has settled, the others go on."""
+    problem, heard = Coupling(2.0), []
+    alone = [optimise(problem, z, None, None, method, 60, lambda *_: None) for z in STARTS]
+    monkeypatch.setattr("qtwin.design.optimise._alone", None)  # nothing is read for one start alone
+    together = climbs(problem, STARTS, None, None, method, 60, lambda *told: heard.append(told))
+    assert len({len(path.x) for path in together}) > 1 or method == "adam"
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(one.x, other.x, rtol=1e-9)
+        assert one.evaluations == other.evaluations and one.settled == other.settled
+    if method == "adam":
+        assert {start for start, *_ in heard} == set(range(len(STARTS)))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_start_whose_walk_has_worn_goes_on_alone(method, monkeypatch):
+    """The second one's, far in y, which moves nothing: each ends at the optimum of the walk that it is on."""
+
+    class Walked(Coupling):
+        def figures(self, x, walk):
+            return jnp.log(2 * x[0] * walk / (x[0] ** 2 + walk**2)), jnp.zeros(0)
+
+    common, begin = jnp.asarray(1.0), FREE.free(jnp.asarray([[0.3, 0.5], [0.3, 6.0]]))
+    monkeypatch.setattr("qtwin.design.optimise.worn", lambda _, x, walk: walk is common and x[1] > 2)
+    paths = climbs(Walked(2.0), begin, common, lambda x: jnp.asarray(2.0), method, 400, lambda *_: None)
+    assert [path.renewed for path in paths] == [0, 1]
+    np.testing.assert_allclose([path.x[-1, 0] for path in paths], [1.0, 2.0], rtol=3e-2)
+
+
+def test_a_start_that_fails_does_not_keep_the_others_waiting():
+    class Broken(Coupling):
+        def figures(self, x, walk):
+            score, slacks = super().figures(x, walk)
+            return jnp.where(x[1] > 8.5, jnp.nan, score), slacks
+
+        def began(self, x, walk):
+            return "the overlap"
+
+    begin = FREE.free(jnp.asarray([[0.3, 6.0], [0.3, 9.0], [4.0, 0.5]]))
+    with pytest.raises(UserError, match="it began in the overlap"):
+        climbs(Broken(2.0), begin, None, None, "lbfgs", 60, lambda *_: None)
+
+
+def test_a_reading_that_fails_is_told_to_all_who_meet():
+    def read(_):
+        raise RuntimeError("out of memory")
+
+    meeting, heard = Meeting(read, 4, 3), []
+
+    def ask(i):
+        with pytest.raises(RuntimeError, match="out of memory") as raised:
+            meeting.ask(i, jnp.zeros(2))
+        heard.append(raised)
+
+    threads = [threading.Thread(target=ask, args=(i,), daemon=True) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(heard) == 3
+
+
+@pytest.mark.parametrize("abreast", [1, 2, 4])
+def test_many_gradients_in_calls_of_any_size(abreast):
+    problem, z = Coupling(2.0), STARTS[:5]
+    score, slope = gradients(problem, z, None, abreast)
+    exact = jax.vmap(jax.value_and_grad(lambda z: problem.figures(FREE.constrain(z), None)[0]))(jnp.asarray(z))
+    np.testing.assert_allclose(score, exact[0], rtol=1e-12)
+    np.testing.assert_allclose(slope, exact[1], rtol=1e-9, atol=1e-13)
 
 
 def test_starts_side_by_side_keep_their_order():
