@@ -235,15 +235,24 @@ def climbs(problem: Problem, begin, walk: Walk, anew: Callable, method: str, ste
                 if now is walk:
                     return meeting.ask(i, *what)
                 meeting.leave(i)
+                if meeting.failed:
+                    raise meeting.failed
                 return _alone(law, problem, now, *what)
 
             try:
                 return _from(read, problem, z, walk, anew, method, steps, partial(told, first + i))
+            except BaseException as error:
+                meeting.fail(error)
+                raise
             finally:
                 meeting.leave(i)
 
         with ThreadPoolExecutor(size) as pool:
-            out += pool.map(climb, range(count), group[:count])
+            try:
+                out += pool.map(climb, range(count), group[:count])
+            except BaseException as error:  # a start's, or the user's ctrl-C
+                meeting.fail(error)
+                raise
     return out
 
 

@@ -231,7 +231,7 @@ def test_a_start_whose_walk_has_worn_goes_on_alone(method, monkeypatch):
     np.testing.assert_allclose([path.x[-1, 0] for path in paths], [1.0, 2.0], rtol=3e-2)
 
 
-def test_a_start_that_fails_does_not_keep_the_others_waiting():
+def test_a_start_that_fails_ends_all():
     class Broken(Coupling):
         def figures(self, x, walk):
             score, slacks = super().figures(x, walk)
@@ -240,9 +240,20 @@ def test_a_start_that_fails_does_not_keep_the_others_waiting():
         def began(self, x, walk):
             return "the overlap"
 
-    begin = FREE.free(jnp.asarray([[0.3, 6.0], [0.3, 9.0], [4.0, 0.5]]))
+    begin, heard = FREE.free(jnp.asarray([[0.3, 6.0], [0.3, 9.0], [4.0, 0.5]])), []
     with pytest.raises(UserError, match="it began in the overlap"):
-        climbs(Broken(2.0), begin, None, None, "lbfgs", 60, lambda *_: None)
+        climbs(Broken(2.0), begin, None, None, "adam", 100, lambda *told: heard.append(told))
+    assert not heard
+
+
+def test_an_interruption_ends_all():
+    """Here it comes as the first start tells of itself; ctrl-C reaches the thread that waits for all of them."""
+
+    def told(start, step, score):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        climbs(Coupling(2.0), STARTS[:3], None, None, "adam", 10**9, told)
 
 
 def test_a_reading_that_fails_is_told_to_all_who_meet():
