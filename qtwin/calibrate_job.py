@@ -3,6 +3,7 @@
 import logging
 import time
 from contextlib import closing
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,8 @@ def _named(key: str, node) -> dict[str, Any]:
 def run(cfg: DictConfig, folder: Path) -> float:
     """Fit, write `result.json`, `arrays.h5` and the report into ``folder``, and return the p-value of the fit.
 
+    nan where nothing tests it.
+
     Raises UserError for anything wrong in ``cfg`` or in the file.
     """
     start = time.perf_counter()
@@ -94,7 +97,8 @@ def run(cfg: DictConfig, folder: Path) -> float:
         found = calibrate(problem, data, asked, key=jax.random.key(seed), progress=progress)
         write_arrays(folder, report.arrays(found))
         figures, swept = report.figures(found), float(found.goodness.p_value)
-        result = {"figures": figures, "swept": swept, "words": report.answer(found), "seed": seed}
+        result: dict[str, Any] = {"figures": figures, "words": report.answer(found), "seed": seed}
+        result |= {"swept": swept if isfinite(swept) else None}
         result |= {"versions": versions(), "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
         result |= {"wall_seconds": round(time.perf_counter() - start, 3), **identity, "config": config}
         write_result(folder, result)

@@ -62,7 +62,9 @@ def finished(cfg: DictConfig, folder: Path) -> float | None:
         return None
     result = read_result(folder)
     same = (result.get("config_hash"), result.get("versions")) == (config_hash(plain(cfg)), versions())
-    return result["swept"] if same else None
+    if not same:
+        return None
+    return float("nan") if result["swept"] is None else result["swept"]
 
 
 def flat(figures: Mapping, path: str = "") -> Iterator[tuple[str, Mapping]]:

@@ -42,7 +42,8 @@ class Bell(AbstractModel):
 
     law: ClassVar[str] = "scattered"
     limits: ClassVar[tuple[str, ...]] = (
-        "Efficiency, pair rate and background of one arm are told apart by a prior of the background alone.",
+        "Efficiency, pair rate and background of one arm are told apart by how unequal its clicks are from setting to "
+        "setting, which is little, or by a prior of the background.",
         "The drift of one setting is taken as independent for its three numbers; light that fades for all is not.",
         "The most probable drift is too low where many parameters bend towards the scatter; posterior draws are not.",
     )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qtwin.calibrate.fit import Fit, Problem, fitted, measured, observed, scored
-from qtwin.calibrate.goodness import Goodness, Held, goodness, held_back
+from qtwin.calibrate.goodness import Goodness, Held, Stretch, goodness, held_back, worst_stretch
 from qtwin.calibrate.identify import (
     Direction,
     Interval,
@@ -22,7 +22,7 @@ from qtwin.calibrate.identify import (
     slopes,
 )
 from qtwin.calibrate.model import AbstractModel, Data, field, numbers
-from qtwin.calibrate.plan import Planned, planned
+from qtwin.calibrate.plan import Planned, planned, shareable
 from qtwin.calibrate.posterior import Posterior, library, posterior
 from qtwin.calibrate.prior import check_keys, prior
 from qtwin.core.errors import UserError
@@ -67,12 +67,23 @@ class Calibration:
     draws: np.ndarray | None  # of x, [draws, D]
     directions: tuple[Direction, ...]
     goodness: Goodness
+    stretch: Stretch | None
     held: Held | None
     planned: Planned | None
     walk_error: np.ndarray  # part of the standard errors that a Monte Carlo part of the model brings
     derived: Mapping[str, tuple[float, float, str]]  # value, standard error, unit
+    derived_draws: Mapping[str, np.ndarray]  # of the posterior, [draws]; none without one
+    unplanned: str  # why there is no plan although one was asked for
     walks: int  # made anew
     agreeing: int  # starts that ended at the same objective, converged
+
+
+def _of_entries(nodes: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """What is said of a list is said of each of its entries among ``keys``, unless that is named itself."""
+    out: dict[str, Any] = {}
+    for name, node in nodes.items():
+        out |= dict.fromkeys([key for key in keys if key.rpartition(".")[0] == name] or [name], node)
+    return out | {name: node for name, node in nodes.items() if name in keys}
 
 
 def _told(where: str, name: str, find: Callable, model: AbstractModel):
@@ -99,21 +110,22 @@ def pose(
     twice = [key for key in keys if keys.count(key) > 1]
     if twice:
         raise UserError(f"free: names {twice[0]} twice")
-    known: dict[str, Any] = {}
-    for name, node in priors.items():  # of a list: for every entry
-        known |= dict.fromkeys([key for key in keys if key.rpartition(".")[0] == name] or [name], node)
-    known |= {name: node for name, node in priors.items() if name in keys}
+    known = _of_entries(priors, keys)
     for name in known:
         _told("prior", name, field, model)  # of what is not free, it is not used
-    bounds = dict(bounds or {})
-    check_keys(bounds, keys, "bounds")
+    limits = _of_entries(bounds or {}, keys)
+    check_keys(limits, keys, "bounds")
     laws = tuple(prior(key, known.get(key), field(model, key)) for key in keys)
     made = []
     for key, law in zip(keys, laws, strict=True):
-        if law.bounds() and key in bounds:
+        if law.bounds() and key in limits:
             raise UserError(f"bounds.{key}: its prior is uniform between bounds of its own, accepted is one of the two")
-        start, limits = float(np.asarray(leaf(model, key)).item()), law.bounds() or bounds.get(key)
-        made.append(parameter(key, field(model, key), start, limits))
+        start, ends = float(np.asarray(leaf(model, key)).item()), law.bounds() or limits.get(key)
+        try:
+            made.append(parameter(key, field(model, key), start, ends))
+        except UserError as error:
+            where = "prior." if law.bounds() else "bounds." if key in limits else ""
+            raise UserError(f"{where}{error}") from error
     rows = set(data.rows.tolist())
     wrong = [row for row in held if row not in rows]
     if wrong:
@@ -129,6 +141,7 @@ def pose(
     if expected.mean.shape != problem.values.shape:
         raise UserError(f"data: holds {data.values.shape} numbers, the model expects {expected.mean.shape}")
     bad = ~np.isfinite(expected.mean) | ~np.isfinite(expected.variance)
+    bad |= (expected.mean < 0) & problem.law.whole
     if bad.any():
         raise UserError(f"model: expects {expected.mean[bad][0]} of number {int(np.argmax(bad))} at the start values")
     return problem
@@ -225,10 +238,14 @@ def calibrate(
     progress("goodness of fit")
     effective = float(np.trace(cov @ np.asarray(local.told)))
     good = goodness(problem, best.z, effective, key=stream(key, "goodness"), bootstraps=settings.bootstraps)
-    plan = None
+    plan, unplanned = None, ""
     if settings.plan is not None:
+        shareable(problem, settings.plan)
         progress("planning")
-        plan = planned(problem, best.z, edge, settings.plan, key=stream(key, "plan"), repeats=REPEATS)
+        try:
+            plan = planned(problem, best.z, edge, settings.plan, key=stream(key, "plan"), repeats=REPEATS)
+        except UserError as error:  # the calibration itself is done
+            unplanned = str(error)
     lots = None if drawn is None else drawn.flat()
     held = held_back(problem, best.z, cov + walk, lots, key=stream(key, "held back"))
     return Calibration(
@@ -244,15 +261,27 @@ def calibrate(
         profiled,
         drawn,
         draws,
-        tuple(directions(problem, best.z, local.told)),
+        tuple(directions(problem, best.z)),
         good,
+        worst_stretch(problem, best.z, data.parts),
         held,
         plan,
         walk_error,
         _derived(problem, best.z, cov + walk),
+        {} if lots is None else _derived_draws(problem, lots),
+        unplanned,
         walks,
         agreeing,
     )
+
+
+def _derived_draws(problem: Problem, draws) -> dict[str, np.ndarray]:
+    """What follows from the parameters at every draw of z [draws, D]."""
+
+    def one(z):
+        return {k: v for k, (v, _) in problem.at(z).derived(problem.given).items()}
+
+    return {k: np.asarray(a) for k, a in eqx.filter_jit(jax.lax.map)(one, jnp.asarray(draws)).items()}
 
 
 def _best(fits: Sequence[Fit]) -> Fit:

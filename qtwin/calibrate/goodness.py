@@ -1,15 +1,17 @@
 """Does the model explain the numbers: deviance of the fit, its probability; held-back numbers against predictions."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.stats import chi2
+from scipy.stats import chi2, poisson
 
 from qtwin.calibrate.fit import Problem, scoring
 from qtwin.calibrate.likelihood import LAWS
+from qtwin.calibrate.model import Part
 from qtwin.core.random import numpy_generator
 
 NOTHING = 0.01  # degrees of freedom
@@ -22,7 +24,7 @@ class Goodness(NamedTuple):
     """Deviance, degrees of freedom, probability of at least this much, and how that was found.
 
     Where a parameter of the scatter is fitted (``scatter``), residuals are as large as it makes them and test nothing:
-    p is then what the prior gives to as much scatter or more.
+    p is then what the prior gives to as much scatter or more. nan: nothing is tested.
     """
 
     deviance: float
@@ -31,6 +33,18 @@ class Goodness(NamedTuple):
     p_stderr: float
     way: str
     scatter: str = ""  # the parameter
+
+
+class Stretch(NamedTuple):
+    """Neighbouring counts that are further off than any others, and how probably any are as far off."""
+
+    part: str
+    low: float  # centres of the first and the last bin
+    high: float
+    unit: str
+    counted: float
+    expected: float
+    p_value: float
 
 
 class Held(NamedTuple):
@@ -105,9 +119,9 @@ def goodness(problem: Problem, z, effective: float, *, key, bootstraps: int) -> 
         way = f"{free.key} is fitted, so residuals are as large as it makes them" + (
             "" if np.isfinite(chance) else ", and it has no prior to be held against"
         )
-        return Goodness(found, freedom, chance if np.isfinite(chance) else 1.0, 0.0, way, free.key)
+        return Goodness(found, freedom, chance, 0.0, way, free.key)
     if freedom < NOTHING:
-        return Goodness(found, max(freedom, 0.0), 1.0, 0.0, "no number more than parameters")
+        return Goodness(found, max(freedom, 0.0), np.nan, 0.0, "no number more than parameters")
     least = float(jnp.min(jnp.where(live, mean, jnp.inf)))
     if not law.whole or least > FEW or bootstraps == 0:
         way = "chi-square law" if not law.whole or least > FEW else "chi-square law, though counts are few"
@@ -115,6 +129,36 @@ def goodness(problem: Problem, z, effective: float, *, key, bootstraps: int) -> 
     drawn = np.asarray(_drawn(problem, z, jax.random.split(key, bootstraps)))
     p = (1 + np.sum(drawn >= found)) / (1 + bootstraps)
     return Goodness(found, freedom, float(p), float(np.sqrt(p * (1 - p) / bootstraps)), f"{bootstraps} drawn data sets")
+
+
+def worst_stretch(problem: Problem, z, parts: Mapping[str, Part]) -> Stretch | None:
+    """Of counts along an axis: a thousand bins that fit hide a few that do not from a deviance.
+
+    Stretches of 2^k bins, each half over the next; the sum of one is a Poisson number (of binomial counts it scatters
+    less). p: its two-sided probability times the number of stretches (Bonferroni). None: no counts along an axis.
+    """
+    law, found = LAWS[problem.model.law], []
+    if not law.whole or law.own_variance:
+        return None
+    mean, used = np.asarray(problem.expect(z).mean), np.asarray(problem.used)
+    for name, part in parts.items():
+        keep = np.flatnonzero(used[part.index])
+        if not part.unit or part.shape is not None or len(keep) < 2:
+            continue
+        keep = keep[np.argsort(part.at[keep])]
+        index, at = part.index[keep], part.at[keep]
+        sums = [np.concatenate([[0.0], np.cumsum(a[index])]) for a in (np.asarray(problem.values), mean)]
+        for length in (1 << k for k in range(len(keep).bit_length())):
+            first = np.arange(0, len(keep) - length + 1, max(length // 2, 1))
+            count, due = (np.maximum(s[first + length] - s[first], 0.0) for s in sums)
+            p = np.minimum(poisson.sf(count - 1, due), poisson.cdf(count, due))
+            worst = int(np.argmin(p))
+            ends = at[first[worst]], at[first[worst] + length - 1]
+            found.append((2 * p[worst], len(first), name, *ends, part.unit, count[worst], due[worst]))
+    if not found:
+        return None
+    p, _, name, low, high, unit, counted, due = min(found, key=lambda one: one[0])
+    return Stretch(name, low, high, unit, counted, due, min(1.0, float(p) * sum(one[1] for one in found)))
 
 
 def held_back(problem: Problem, z, cov, draws=None, *, key) -> Held | None:

@@ -53,9 +53,16 @@ def at_edge(problem: Problem, z) -> np.ndarray:
     So close to it that the error of z is above VAGUE, while farther inside, where x is of its own error (a mean count
     goes as x, its information as 1/x), the data do tell it: else they are blind.
     """
-    z, error = np.asarray(z), _errors(problem, z)
     out = np.zeros(len(z), bool)
-    for i in np.flatnonzero(error > VAGUE):
+    out[list(_told_inside(problem, z))] = True
+    return out
+
+
+def _told_inside(problem: Problem, z) -> dict[int, np.ndarray]:
+    """Of parameters at an end of their range: the nearest place [D] inside where the data tell them."""
+    z, error = np.asarray(z), _errors(problem, z)
+    out = {}
+    for i in np.flatnonzero(error > VAGUE).tolist():
         p = problem.free.parameters[i]
         if not np.isfinite(p.low):
             continue
@@ -63,7 +70,9 @@ def at_edge(problem: Problem, z) -> np.ndarray:
         far = z[i] - np.sign(z[i]) * min(away, abs(z[i])) if np.isfinite(p.high) else z[i] + away
         inner = np.tile(z, (INNER, 1))
         inner[:, i] = np.linspace(z[i], far, INNER + 1)[1:]
-        out[i] = any(_errors(problem, one)[i] < VAGUE for one in inner)
+        told = [one for one in inner if _errors(problem, one)[i] < VAGUE]
+        if told:
+            out[i] = min(told, key=lambda one: abs(np.log(_errors(problem, one)[i])))
     return out
 
 
@@ -176,17 +185,20 @@ class Direction(NamedTuple):
     words: str
 
 
-def directions(problem: Problem, z, told) -> list[Direction]:
-    """Eigenvectors of the data's own information, scaled, the least certain first; priors are left out."""
-    told = np.asarray(told)
-    z, parameters = np.asarray(z), problem.free.parameters
-    edge = at_edge(problem, z)
+def directions(problem: Problem, z) -> list[Direction]:
+    """Eigenvectors of the data's own information, scaled, the least certain first; priors are left out.
+
+    A parameter at an end of its range is moved to where the data tell it: others that only look sure because it stays
+    at that end are then named with it.
+    """
+    parameters, z = problem.free.parameters, np.array(z)
+    for i, row in _told_inside(problem, z).items():
+        z[i] = row[i]
+    told = np.asarray(measured(problem, jnp.asarray(z)).told)
     blind = np.diagonal(told) < BLIND
     scale = np.sqrt(np.where(blind, 1.0, np.diagonal(told)))
     unit = told / scale[:, None] / scale[None, :]
     unit[blind], unit[:, blind] = 0.0, 0.0
-    unit[edge], unit[:, edge] = 0.0, 0.0
-    unit[edge, edge] = 1.0  # nothing is told of a parameter at an end of its range but that it is there
     values, vectors = np.linalg.eigh(unit)
     out = []
     for value, vector in zip(values, vectors.T, strict=True):

@@ -91,7 +91,7 @@ LAWS = {
         False,
         True,
     ),
-    "scattered": Law("counts of a mean that scatters", _scattered, _pearson, _draw_scattered, True, True),
+    "scattered": Law("counts, scattered as the model says", _scattered, _pearson, _draw_scattered, True, True),
     "normal": Law(
         "normal errors",
         _normal,

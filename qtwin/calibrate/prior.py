@@ -79,11 +79,17 @@ class Prior:
 def prior(key: str, node: Mapping | None, field: Mapping) -> Prior:
     """Checked prior of the parameter ``key`` whose field's metadata is ``field``. UserError names ``prior.KEY``."""
     where, support, unit = f"prior.{key}", field["support"], field["unit"]
-    if node is None:
+    if isinstance(node, Mapping):
+        node = {name: value for name, value in node.items() if value is not None}  # null: taken away
+    if not node:
         return Prior()
     kind = KINDS.get(tuple(sorted(node))) if isinstance(node, Mapping) else None
     if kind is None:
-        raise UserError(f"{where}: got {node!r}, accepted are {{mean, std}}, {{median, factor}} or {{low, high}}")
+        more = ""
+        if isinstance(node, Mapping) and any(set(kind) < set(node) for kind in KINDS):
+            more = f"; where the model brings one of another kind, take that away first (~{where} '+{where}={{...}}')"
+        told = "accepted are {mean, std}, {median, factor} or {low, high}"
+        raise UserError(f"{where}: got {node!r}, {told}{more}")
     values = {}
     for name, value in node.items():
         try:

@@ -63,24 +63,42 @@ def figures(found: Calibration) -> dict[str, Any]:
                 leaf["profile"] |= {"reason": why}
         if found.draws is not None and found.posterior is not None:
             x = found.draws[:, i]
-            low, high = np.quantile(x, (0.5 - found.settings.level / 2, 0.5 + found.settings.level / 2))
+            low, high = _quantiles(found, x)
             told = {"rhat": float(found.posterior.rhat[i]), "effective_draws": float(found.posterior.effective[i])}
-            leaf |= {"posterior": _leaf(x.mean(), x.std(), p.unit) | {"low": float(low), "high": float(high)} | told}
+            leaf |= {"posterior": _leaf(x.mean(), x.std(), p.unit) | {"low": low, "high": high} | told}
         out[p.key.replace(".", "_")] = leaf
     g, count = found.goodness, float(np.sum(np.asarray(found.problem.used)))
     good = {
         "deviance": _leaf(g.deviance, np.sqrt(2 * max(g.freedom, 0.0)), ""),
         "degrees_of_freedom": _leaf(g.freedom, 0.0, ""),
-        "scatter_p_value" if g.scatter else "p_value": _leaf(g.p_value, g.p_stderr, ""),
+        "scatter_p_value" if g.scatter else "p_value": _leaf(g.p_value, g.p_stderr, "")
+        if np.isfinite(g.p_value)
+        else {"value": None, "stderr": None, "unit": "", "reason": g.way},
         "numbers_fitted": _leaf(count, 0.0, ""),
     }
+    if found.stretch is not None:
+        good["stretch_p_value"] = _leaf(found.stretch.p_value, 0.0, "")
     if found.held is not None:
         good["held_back_chi2"] = _leaf(found.held.chi2, np.sqrt(2 * len(found.held.mean)), "")
         good["held_back_numbers"] = _leaf(len(found.held.mean), 0.0, "")
         good["held_back_p_value"] = _leaf(found.held.p_value, 0.0, "")
-    derived = {name: _leaf(*leaf) for name, leaf in found.derived.items()}
+    derived = {name: _leaf(*leaf) | _of_draws(found, name) for name, leaf in found.derived.items()}
     more = ({"derived": derived} if derived else {}) | ({"plan": _plan(found, found.planned)} if found.planned else {})
     return {"parameters": out, "goodness": good} | more
+
+
+def _of_draws(found: Calibration, name: str) -> dict[str, Any]:
+    """Posterior mean, standard deviation and interval of what follows from the parameters."""
+    if name not in found.derived_draws:
+        return {}
+    x, unit = found.derived_draws[name], found.derived[name][2]
+    low, high = _quantiles(found, x)
+    return {"posterior": _leaf(x.mean(), x.std(), unit) | {"low": low, "high": high}}
+
+
+def _quantiles(found: Calibration, x: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(x, (0.5 - found.settings.level / 2, 0.5 + found.settings.level / 2))
+    return float(low), float(high)
 
 
 def _plan(found: Calibration, p: Planned) -> dict[str, Any]:
@@ -156,10 +174,9 @@ def answer(found: Calibration) -> list[str]:
     """How it went, in sentences."""
     lines = [_explained(found)]
     lines.append(
-        f"{found.agreeing} of {len(found.fits)} starts ended at the most probable values{_others(found)} "
-        f"({int(found.fit.steps)} steps; "
-        f"one more gains {float(found.fit.left):.1g} in the log of the density)"
-        + (f"; walks made anew: {found.walks}." if found.walks else ".")
+        f"{found.agreeing} of {len(found.fits)} starts ended at the most probable values{_others(found)}"
+        f"; the best took {int(found.fit.steps)} steps, one more gains {float(found.fit.left):.1g} in the log of its "
+        "density" + (f"; walks made anew: {found.walks}." if found.walks else ".")
     )
     if found.held is not None:
         h = found.held
@@ -181,7 +198,10 @@ def answer(found: Calibration) -> list[str]:
         lines.append("The data tell all free parameters apart.")
     edges = [p.key for p, at in zip(found.problem.free.parameters, found.edge, strict=True) if at]
     if edges:
-        lines.append(f"At an end of its range: {', '.join(edges)}; read the profile or the posterior interval there.")
+        lines.append(
+            f"At an end of its range: {', '.join(edges)}; read the profile or the posterior interval there. The "
+            "standard errors of the others, and of what follows from all, are those with it held at that end."
+        )
     if found.posterior is not None:
         p = found.posterior
         sure = p.rhat.max() < RHAT and p.effective.min() > DRAWS
@@ -192,6 +212,7 @@ def answer(found: Calibration) -> list[str]:
     mostly = [p.key for p, part in zip(found.problem.free.parameters, share, strict=True) if part > MOSTLY]
     if mostly:
         lines.append(f"Most of the error of {', '.join(mostly)} is the walk's: more data do not make it smaller.")
+    lines += [f"No {found.unplanned[0].lower()}{found.unplanned[1:]}."] if found.unplanned else []
     plan = [] if found.planned is None else [_worth(found, found.planned), *_plan_warnings(found, found.planned)]
     return [*lines, *found.problem.at(found.fit.z).remarks(), *found.data.notes, *plan]
 
@@ -210,7 +231,8 @@ def _others(found: Calibration) -> str:
 def _explained(found: Calibration) -> str:
     """Whether the model explains the data, or what can be said instead."""
     g, law = found.goodness, LAWS[found.problem.model.law].words
-    deviance = f"deviance {g.deviance:.1f} with {g.freedom:.1f} degrees of freedom ({law})"
+    name = "chi-square" if found.problem.law.own_variance else "deviance"
+    deviance = f"{name} {g.deviance:.1f} with {g.freedom:.1f} degrees of freedom ({law})"
     if g.scatter:
         keys = [p.key for p in found.problem.free.parameters]
         p, x = found.problem.free.parameters[keys.index(g.scatter)], found.x[keys.index(g.scatter)]
@@ -221,6 +243,12 @@ def _explained(found: Calibration) -> str:
         return f"{words} Its prior gives as much scatter or more a probability of {g.p_value:.2g}{beyond}."
     if g.freedom < NOTHING:
         return f"The data do not test the model: {g.way}."
+    worst = found.stretch
+    if worst is not None and worst.p_value < POORLY < g.p_value:
+        where = f"from {show(worst.low, worst.unit)} to {show(worst.high, worst.unit)} {worst.part}"
+        told = f"{worst.counted:.0f} counts stand where {worst.expected:.3g} are expected"
+        chance = f"p = {worst.p_value:.1g} that any stretch is as far off"
+        return f"The model does NOT explain the data: {where} {told} ({chance}; {deviance}, p = {g.p_value:.2g})."
     fits = "explains" if g.p_value > POORLY else "does NOT explain"
     return f"The model {fits} the data: {deviance}, p = {g.p_value:.2g} by {g.way} (below {POORLY:g} it does not)."
 
@@ -246,6 +274,15 @@ def _shown(value: float, error: float, unit: str) -> str:
     return f"{show(value, unit)} ± {show(error, unit, 2)}" if unit else plain(_leaf(value, error, unit))
 
 
+def _drawn(found: Calibration, name: str, before: str = "") -> str:
+    """Posterior interval of what follows from the parameters, in words; nothing without one."""
+    if name not in found.derived_draws:
+        return ""
+    low, high = _quantiles(found, found.derived_draws[name])
+    unit = found.derived[name][2]
+    return f"{before}{show(low, unit)} to {show(high, unit)}"
+
+
 def text(found: Calibration) -> str:
     """What the command prints."""
     level = f"{100 * found.settings.level:g} %"
@@ -253,7 +290,7 @@ def text(found: Calibration) -> str:
     rows = [head, *_rows(found)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-    derived = [f"{name}: {_shown(*leaf)}" for name, leaf in found.derived.items()]
+    derived = [f"{name}: {_shown(*leaf)}{_drawn(found, name, ', posterior ')}" for name, leaf in found.derived.items()]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "", *derived, *answer(found), *_plan_text(found)])
 
 
@@ -305,7 +342,7 @@ def write(folder: Path, found: Calibration, config: Mapping) -> list[Path]:
     }
     model, level = found.problem.model, f"{100 * found.settings.level:g} %"
     rows = [[escape(cell) for cell in row] for row in _rows(found)]
-    derived = [[escape(name), escape(_shown(*leaf))] for name, leaf in found.derived.items()]
+    derived = [[escape(n), escape(_shown(*leaf)), _drawn(found, n) or "–"] for n, leaf in found.derived.items()]
     first, *rest = answer(found)
     doc = (type(model).__doc__ or "").splitlines()[0]
     p = found.problem.free.parameters
@@ -322,7 +359,7 @@ def write(folder: Path, found: Calibration, config: Mapping) -> list[Path]:
             rows,
             "hnn---",
         ),
-        table(["what follows", "value"], derived, "hn") if derived else "",
+        table(["what follows", "value", f"posterior, {level}"], derived, "hn-") if derived else "",
         *(picture(name, files["png"], CAPTIONS) for name, files in drawn.items()),
         "<h2>Meaning</h2>",
         table(["parameter", "meaning", "value"], meaning, "hwn"),

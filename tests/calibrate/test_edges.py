@@ -15,8 +15,8 @@ from qtwin.calibrate.bell import Bell
 from qtwin.calibrate.calibration import Settings, _widened, calibrate, pose
 from qtwin.calibrate.data import table
 from qtwin.calibrate.fit import fitted, measured, scored
-from qtwin.calibrate.goodness import Goodness, deviance, goodness, held_back
-from qtwin.calibrate.identify import Interval, at_edge, covariance, fisher, profile
+from qtwin.calibrate.goodness import Goodness, deviance, goodness, held_back, worst_stretch
+from qtwin.calibrate.identify import Interval, at_edge, covariance, directions, fisher, profile
 from qtwin.calibrate.model import AbstractModel, Data, Expected, Part
 from qtwin.calibrate.slab import Sphere
 from qtwin.core.config import compose
@@ -182,7 +182,7 @@ def test_scatter_that_is_fitted_does_not_pass_for_an_explanation():
 def test_words_of_a_scatter_that_is_fitted(p, told):
     problem, _ = bell(0.0, 0.03, ["pair_rate", "drift"])
     good = Goodness(40.0, 43.0, p, 0.0, "drift is fitted", "drift")
-    found = SimpleNamespace(problem=problem, goodness=good, x=np.array([2e5, 0.1]))
+    found = SimpleNamespace(problem=problem, goodness=good, stretch=None, x=np.array([2e5, 0.1]))
     words = _explained(found)
     assert words.startswith("Residuals do not test the model: drift is fitted") and told in words
 
@@ -270,3 +270,74 @@ def test_headings_that_could_mean_anything_are_refused(tmp_path, header, told):
 def test_settings_that_cannot_work_are_refused_at_once(tmp_path, more, told):
     with pytest.raises(UserError, match=told):
         calibrate_job.run(compose(["data=none.csv", "logger=none", *more], name="calibrate"), tmp_path)
+
+
+def test_what_only_an_end_tells_apart_is_named():
+    """A background of 0 Hz that is at its end, beside a light that is the same in all rows: only their sum is told."""
+    problem, _ = rate([50] * 4, 1.0, ["b", "v"], {}, b="1e-9 Hz", v=0.5)
+    z = best(problem).z
+    assert list(at_edge(problem, z)) == [True, False]
+    (loose, *_) = directions(problem, z)
+    assert loose.looseness > 100 and "b " in loose.words and "v " in loose.words
+    apart, _ = rate([50, 50, 100, 100], [1.0, 1.0, 2.0, 2.0], ["b", "v"], {}, b="1e-9 Hz", v=0.5)
+    fit = best(apart).z
+    assert at_edge(apart, fit)[0] and max(d.looseness for d in directions(apart, fit)) < 10
+
+
+def bins(counts, mean):
+    counts = np.asarray(counts, float)
+    rows = np.arange(len(counts))
+    given = {"s": np.zeros(len(counts)), "time": np.ones(len(counts))}
+    parts = {"record": Part(rows, rows * 1e-9, "delay", "s")}
+    data = Data(counts, given, rows, parts)
+    return pose(Rate(mean, 0.5), data, ["b"], {}), data
+
+
+def test_a_stretch_that_does_not_fit_is_found_among_many_that_do():
+    """512 bins of mean 2: a gap of 12 changes the deviance by a standard deviation, and has e^-24."""
+    rng = np.random.default_rng(3)
+    counts = rng.poisson(2.0, 512)
+    problem, data = bins(counts, "2 Hz")
+    z = jnp.log(jnp.asarray([2.0]))
+    assert worst_stretch(problem, z, data.parts).p_value > 0.05
+    counts[100:112] = 0
+    problem, data = bins(counts, "2 Hz")
+    found = worst_stretch(problem, z, data.parts)
+    assert found.p_value < 1e-3 and found.counted == 0
+    assert 99e-9 < found.low and found.high < 112e-9
+    none = {"setting": data.parts["record"]._replace(unit="")}
+    assert worst_stretch(problem, z, none) is None
+
+
+def test_stretches_are_seldom_called_wrong():
+    rng, wrong = np.random.default_rng(8), 0
+    for row in rng.poisson(1.0, (300, 128)):
+        problem, data = bins(row, "1 Hz")
+        wrong += worst_stretch(problem, jnp.zeros(1), data.parts).p_value < 0.05
+    assert wrong <= stats.binom.ppf(0.999, 300, 0.05)
+
+
+def test_nothing_that_is_tested_has_no_p(tmp_path):
+    problem, data = rate([50], 0.0, ["b"], {})
+    found = calibrate(problem, data, QUIET, key=jax.random.key(0))
+    assert np.isnan(found.goodness.p_value)
+    leaf = figures(found)["goodness"]["p_value"]
+    assert leaf["value"] is None and "no number more" in leaf["reason"]
+
+
+class Square(Rate):
+    def derived(self, given):
+        return {"square": (self.b**2, "Hz^2")}
+
+
+def test_what_follows_has_the_posterior_of_its_draws():
+    """b^2 of a rate of 100 counts: its draws are those of b, squared."""
+    _, data = rate([100], 0.0, ["b"], {}, time=1.0)
+    problem = pose(Square("100 Hz", 0.5), data, ["b"], {"b": {"median": "100 Hz", "factor": 2}})
+    settings = dataclasses.replace(QUIET, draws=200, warmup=100, chains=2)
+    found = calibrate(problem, data, settings, key=jax.random.key(2))
+    np.testing.assert_allclose(found.derived_draws["square"], found.draws[:, 0] ** 2, rtol=1e-9)
+    told = figures(found)["derived"]["square"]
+    assert told["posterior"]["low"] < told["value"] < told["posterior"]["high"]
+    assert told["posterior"]["stderr"] == pytest.approx(told["stderr"], rel=0.3)
+    assert "posterior" in text(found)
