@@ -26,7 +26,7 @@ from qtwin.core.units import parse, show
 from qtwin.design.family import Family, family
 from qtwin.design.figures import FEASIBLE, Constraint, Figure, View, constraint, figure
 from qtwin.design.free import Parameter, parameter
-from qtwin.design.optimise import ABREAST, METHODS, climbs, conflict, many, optimise, side_by_side
+from qtwin.design.optimise import ABREAST, METHODS, climbs, conflict, figures, many, optimise, serving, side_by_side
 from qtwin.design.optimum import Compromise, Optimum, drawn, estimates, fresh, robust, tolerances
 from qtwin.design.problem import Duel, Problem, deviations, look
 from qtwin.io.results import config_hash, files, versions, write_arrays, write_result, write_whole
@@ -179,7 +179,7 @@ def _spread(key: str, text: Any, p: Parameter) -> float:
     return spread
 
 
-def starts(problem: Problem, count: int, walk, seed: int) -> jax.Array:
+def starts(problem: Problem, count: int, walk, seed: int, anew: Callable | None = None) -> jax.Array:
     """The configuration's own start, then the best of a Sobol scan of the bounds, [count, D] on the real line."""
     free = problem.family.free
     own = free.free(problem.family.origin)[None]
@@ -189,14 +189,14 @@ def starts(problem: Problem, count: int, walk, seed: int) -> jax.Array:
     z = np.log(unit / (1 - unit))  # uniform within bounds
     open_ended = [not (isfinite(p.low) and isfinite(p.high)) for p in free.parameters]
     z = np.where(open_ended, np.asarray(own) + z, z)
-    score, slacks = many(problem, jax.vmap(free.constrain)(jnp.asarray(z)), walk)
+    score, slacks = many(problem, jax.vmap(free.constrain)(jnp.asarray(z)), walk, anew)
     order = np.argsort(-np.where(np.isfinite(score), score, -np.inf) + 10 * np.maximum(0, -slacks).sum(axis=1))
     return jnp.concatenate([own, jnp.asarray(z[order[: count - 1]])])
 
 
-def reachable(problem: Problem, begin, walk) -> None:
+def reachable(problem: Problem, begin, walk, anew: Callable | None = None) -> None:
     """UserError where no constraints hold at any of the starts ``begin`` [S, D], nor where their misses are least."""
-    slacks = many(problem, jax.vmap(problem.family.free.constrain)(begin), walk)[1]
+    slacks = many(problem, jax.vmap(problem.family.free.constrain)(begin), walk, anew)[1]
     if np.any(np.all(slacks >= -FEASIBLE, axis=1)):
         return
     broken = side_by_side(lambda z: conflict(problem, z, walk, SEEKING), begin)
@@ -211,8 +211,8 @@ def reachable(problem: Problem, begin, walk) -> None:
 
 def found(problem: Problem, settings: Settings, asked: Mapping, walk, anew: Callable, progress: Callable) -> Optimum:
     """The best of all starts, and what is known of it. UserError where no point satisfies the constraints."""
-    begin = starts(problem, asked["starts"], walk, settings.seed)
-    reachable(problem, begin, walk)
+    begin = starts(problem, asked["starts"], walk, settings.seed, anew)
+    reachable(problem, begin, walk, anew)
     progress(f"climbing from {len(begin)} starts, abreast")
     one_at_a_time = Lock()
 
@@ -225,9 +225,11 @@ def found(problem: Problem, settings: Settings, asked: Mapping, walk, anew: Call
     if not any(fit):
         told = " and ".join(repr(c.text) for c in problem.constraints)
         raise UserError(f"design.steps: {asked['steps']} steps did not reach a set-up that satisfies {told}; give more")
-    best = int(np.argmax([p.score[-1] if ok else -np.inf for p, ok in zip(ways, fit, strict=True)]))
-    x, start = ways[best].x[-1], np.asarray(problem.family.origin)
     progress("checking the optimum on fresh walks and drawn exposures")
+    # which start is the best, walks tell that no optimiser has seen
+    afresh = np.array([float(figures(problem, p.x[-1], anew(p.x[-1], "fresh"))[0]) for p in ways])
+    best = int(np.argmax(np.where(fit & np.isfinite(afresh), afresh, -np.inf)))
+    x, start = ways[best].x[-1], np.asarray(problem.family.origin)
     new = fresh(problem, x, start, anew)
     key = stream(jax.random.key(settings.seed), "design")
     seen = drawn(problem, x, start, settings.exposures, new.information.error, anew, key=key)
@@ -236,7 +238,7 @@ def found(problem: Problem, settings: Settings, asked: Mapping, walk, anew: Call
     around, hessian = tolerances(
         problem, problem.family.free.free(jnp.asarray(x)), anew(x, "fresh"), min(len(begin), ABREAST)
     )
-    return Optimum(problem, start, x, ways, best, new, over, seen, around, hessian)
+    return Optimum(problem, start, x, ways, afresh, best, new, over, seen, around, hessian)
 
 
 def front(problem: Problem, second: Figure, best: Optimum, walk, anew, asked: Mapping, progress) -> list[Compromise]:
@@ -247,7 +249,8 @@ def front(problem: Problem, second: Figure, best: Optimum, walk, anew, asked: Ma
     free, count, of = problem.family.free, asked["front"], problem.objective
 
     def value(figure: Figure, x) -> float:
-        return float(figure.value(problem.look(problem.family.at(jnp.asarray(x)), walk)))
+        there = serving(problem, x, walk, anew)
+        return float(figure.value(problem.look(problem.family.at(jnp.asarray(x)), there)))
 
     other = Problem(problem.family, problem.duel, second, problem.constraints)
     progress("the best of the second figure")

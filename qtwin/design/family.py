@@ -18,6 +18,7 @@ from qtwin.tissue import Walk
 from qtwin.tissue.weights import likelihood
 
 STRAIGHT = 1e-9  # relative, of a leaf that follows a parameter
+SECOND = 0.03  # effective part that weights by g may lose
 # of the walk itself: no derivative exists
 WITHOUT = (".twin.optics.numerical_aperture", ".twin.tissue.n")
 
@@ -44,6 +45,10 @@ class Family(eqx.Module):
 
             arrays = jax.tree.map(add, slope, arrays, is_leaf=lambda s: s is None)
         return eqx.combine(arrays, working)
+
+    def moves_g(self) -> list[bool]:
+        """Parameters by which a walk has a first derivative only."""
+        return [getattr(slope.twin.tissue, "g", None) is not None for slope in self.slopes]
 
     def moves_tissue(self) -> bool:
         """Whether paths of the walk weigh differently along a parameter."""
@@ -83,6 +88,19 @@ def family(start: Working, parameters: Sequence[Parameter], made: Sequence[tuple
 
 
 def effective(working: Working, walk: Walk):
-    """Effective part of the photons of a walk in another tissue, (sum w)^2/(n sum w^2), [] (Kish 1965, from memory)."""
-    w = likelihood(walk.paths, working.twin.tissue.layers(), walk.layers)
-    return jnp.mean(w) ** 2 / jnp.mean(w**2)
+    """Effective part of a walk in another tissue, (sum u w)^2/(sum u sum u w^2), [] (Kish 1965, from memory).
+
+    The least of three: of all photons (u = 1); of the light that is absorbed, u the length of its path in the tissue,
+    because a few guided photons bring most of it; and of the weights by g alone, whose second order is left out: there
+    a loss of ``SECOND`` counts as one of a half.
+    """
+    layers, walked, paths = working.twin.tissue.layers(), walk.layers, walk.paths
+    length = jnp.sum(paths.length, axis=-1).astype(layers.mu_s.dtype)
+
+    def kish(w, u):
+        some = jnp.sum(u) > 0
+        return jnp.where(some, jnp.sum(u * w) ** 2 / jnp.where(some, jnp.sum(u) * jnp.sum(u * w**2), 1.0), 1.0)
+
+    w, by_g = likelihood(paths, layers, walked), likelihood(paths, walked._replace(g=layers.g), walked)
+    first_order = 1 - (1 - kish(by_g, length)) * 0.5 / SECOND
+    return jnp.minimum(jnp.minimum(kish(w, jnp.ones_like(w)), kish(w, length)), first_order)

@@ -4,8 +4,9 @@ On the real line of every parameter: limited-memory BFGS (SciPy's L-BFGS-B) or A
 c(x) >= 0 by the augmented Lagrangian, L = -f + (m/2) sum_i [max(0, s_i - c_i)^2 - s_i^2], m s_i <- m max(0, s_i - c_i)
 (Nocedal and Wright, Numerical Optimization (2006), ch. 17.4, from memory); or sequential quadratic programming, SciPy's
 SLSQP. Starts climb abreast: whenever each of them has a point to read, all points are read in one vectorised call,
-compiled once. A start whose walk has worn out goes on alone, on a new one. On two cores that takes 0.6 to 1.2 times as
-long as starts in threads, by how unequal their ways are (`scripts/design_speed.py`).
+compiled once. On two cores that takes 0.6 to 1.2 times as long as starts in threads, by how unequal their ways are
+(`scripts/design_speed.py`). A trial where less than half of a walk is effective is no place to be; where a step has
+left less than three quarters of it the walk is made anew, and the start goes on alone.
 """
 
 from collections.abc import Callable, Iterable
@@ -22,7 +23,6 @@ from scipy.optimize import minimize
 
 from qtwin.core import hosts
 from qtwin.core.errors import UserError
-from qtwin.design.family import effective
 from qtwin.design.figures import FEASIBLE
 from qtwin.design.meeting import Meeting
 from qtwin.design.problem import Problem
@@ -32,9 +32,10 @@ from qtwin.tissue.carry import cores
 ABREAST = 8  # starts at most that are read in one call: what it holds grows with them
 TOGETHER = 10  # steps between looks at the walk, and with the same multipliers
 ENOUGH = 1e-5  # of the score, gained in one round
-WORN = 0.5  # effective part of a walk, below which it is made anew
+WORN = 0.5  # effective part of a walk, below which it is not read
+TIRED = 0.75  # and below which it is made anew, so that the next step has room
 RATE = 0.05  # of Adam
-OUTSIDE = 10.0  # of the score, by which a trial that gives no number is taken to be worse than the start of its round
+OUTSIDE = 10.0  # of the score, by which a trial that tells nothing is taken to be worse than the start of its round
 FIRM, FIRMEST = 10.0, 1e8  # weight m of the constraints, at first and at most
 
 
@@ -63,34 +64,45 @@ def figures(problem: Problem, x, walk: Walk):
     return problem.figures(x, walk)
 
 
-def many(problem: Problem, x, walk: Walk) -> list[np.ndarray]:
-    """Scores [P] and slacks [P, C] at many points [P, D]."""
-    found = side_by_side(lambda one: jax.block_until_ready(figures(problem, one, walk)), np.asarray(x))
+def serving(problem: Problem, x, walk: Walk, anew: Callable) -> Walk:
+    """``walk``, or one made at ``x`` where that has worn out."""
+    return walk if sight(problem, jnp.asarray(x), walk) >= WORN else anew(x)
+
+
+def many(problem: Problem, x, walk: Walk, anew: Callable | None = None) -> list[np.ndarray]:
+    """Scores [P] and slacks [P, C] at many points [P, D]; with ``anew`` each on a walk that serves."""
+    points = np.asarray(x)
+    if anew is not None and problem.family.moves_tissue():  # one walk at a time
+        found = [figures(problem, one, serving(problem, one, walk, anew)) for one in points]
+    else:
+        found = side_by_side(lambda one: jax.block_until_ready(figures(problem, one, walk)), points)
     return [np.stack(part) for part in zip(*found, strict=True)]
 
 
 def _read(problem: Problem, walk: Walk, z, shift, weight):
-    """(L, its derivative [D], score, slacks [C]) at z."""
+    """(L, its derivative [D], score, slacks [C], sight of the walk) at z."""
 
     def loss(z):
-        score, slacks = problem.figures(problem.family.free.constrain(z), walk)
+        x = problem.family.free.constrain(z)
+        score, slacks = problem.figures(x, walk)
         penalty = weight / 2 * jnp.sum(jnp.maximum(0, shift - slacks) ** 2 - shift**2)
-        return penalty - score, (score, slacks)
+        return penalty - score, (score, slacks, problem.sight(jax.lax.stop_gradient(x), walk))
 
     (value, told), slope = jax.value_and_grad(loss, has_aux=True)(z)
     return value, slope, *told
 
 
 def _sides(problem: Problem, walk: Walk, z):
-    """Score and slacks [1 + C], and their derivatives [1 + C, D] at z."""
+    """Score and slacks [1 + C], their derivatives [1 + C, D], and the sight of the walk at z."""
 
     def both(z):
-        score, slacks = problem.figures(problem.family.free.constrain(z), walk)
+        x = problem.family.free.constrain(z)
+        score, slacks = problem.figures(x, walk)
         value = jnp.concatenate([score[None], slacks])
-        return value, value
+        return value, (value, problem.sight(jax.lax.stop_gradient(x), walk))
 
-    slopes, value = jax.jacrev(both, has_aux=True)(z)
-    return value, slopes
+    slopes, (value, sight) = jax.jacrev(both, has_aux=True)(z)
+    return value, slopes, sight
 
 
 @eqx.filter_jit
@@ -108,7 +120,7 @@ def gradients(problem: Problem, z, walk: Walk, abreast: int = 1) -> tuple[np.nda
     """Scores [P] and their derivatives by the real line [P, D] at many points [P, D], so many of them in one call."""
     none, found = jnp.zeros((abreast, len(problem.constraints))), []
     for group, count in _groups(np.asarray(z), abreast):
-        _, slope, score, _ = _abreast(_read, problem, walk, jnp.asarray(group), none, jnp.zeros(abreast))
+        _, slope, score, *_ = _abreast(_read, problem, walk, jnp.asarray(group), none, jnp.zeros(abreast))
         found.append((np.asarray(score)[:count], -np.asarray(slope)[:count]))
     scores, slopes = zip(*found, strict=True)
     return np.concatenate(scores), np.concatenate(slopes)
@@ -122,8 +134,9 @@ def _groups(rows: np.ndarray, size: int):
 
 
 @eqx.filter_jit
-def worn(problem: Problem, x, walk: Walk):
-    return effective(problem.family.at(x), walk) < WORN
+def sight(problem: Problem, x, walk: Walk):
+    """`Problem.sight`, compiled once."""
+    return problem.sight(x, walk)
 
 
 class _Once:
@@ -145,8 +158,8 @@ class _Once:
 def _lbfgs(_) -> Callable:
     def climb(read, heard, z, steps):
         def tried(z):
-            value, slope, *told = read(z)
-            if all(np.all(np.isfinite(a)) for a in told):
+            value, slope, *told, sight = read(z)
+            if sight >= WORN and all(np.all(np.isfinite(a)) for a in told):
                 return value, slope
             return worst, np.zeros_like(slope)  # no place to be: the line search steps back
 
@@ -171,7 +184,8 @@ def _adam(z) -> Callable:
         for _ in range(steps):
             change, state = rule.update(jnp.asarray(read(z)[1]), state)
             z = z + np.asarray(change)
-            heard(z)
+            if heard(z):
+                break
         return z
 
     return climb
@@ -258,65 +272,90 @@ def climbs(problem: Problem, begin, walk: Walk, anew: Callable, method: str, ste
 
 def _from(read: Callable, problem: Problem, z, walk: Walk, anew: Callable, method: str, steps: int, told) -> Path:
     """``read(walk, z, ...)``: what the method asks of a point."""
+    x, renewed = problem.family.free.constrain(jnp.asarray(z)), 0
+    if float(sight(problem, x, walk)) < TIRED:
+        walk, renewed = anew(x), 1
     if method == "slsqp":
-        return _slsqp(read, problem, z, walk, anew, steps, told)
+        return _slsqp(read, problem, z, walk, anew, steps, told, renewed)
     way, z, climb = _Way(problem, told), np.asarray(z, float), CLIMBERS[method](z)
     shift, weight = np.zeros(len(problem.constraints)), FIRM
-    evaluations, rounds, renewed, missed, best = 0, 0, 0, np.inf, -np.inf
+    evaluations, rounds, missed, best = 0, 0, np.inf, -np.inf
     while True:
         reading = _Once(lambda z, w=walk, s=shift, m=weight: read(w, z, jnp.asarray(s), jnp.asarray(m, s.dtype)))
 
         def heard(z, reading=reading, walk=walk):
-            _, _, score, slacks = reading(z)
+            _, _, score, slacks, seen = reading(z)
             way.add(z, score, slacks, walk)
-            return way.steps % TOGETHER == 0 and bool(worn(problem, way.x[-1], walk))
+            return seen < TIRED
 
         if not way.x:
             heard(z)
         left = steps - way.steps
         if left > 0:
             z = climb(reading, heard, z, left if method == "lbfgs" and not problem.constraints else min(left, TOGETHER))
-        _, _, score, slacks = reading(z)
+        _, _, score, slacks, seen = reading(z)
         evaluations, rounds = evaluations + reading.count, rounds + 1
         off = float(np.max(np.maximum(0, -slacks), initial=0.0))
-        settled = off < FEASIBLE and abs(float(score) - best) < ENOUGH
+        settled = off < FEASIBLE and abs(float(score) - best) < ENOUGH and bool(seen >= TIRED)
         if settled or max(way.steps, rounds) >= steps:
             return way.ended(slacks, evaluations, renewed, settled)
         best = float(score)
         firmer = min(weight * 4, FIRMEST) if off > max(missed / 4, FEASIBLE) else weight
         shift, weight, missed = np.maximum(0, shift - slacks) * weight / firmer, firmer, off
-        if bool(worn(problem, way.x[-1], walk)):
+        if seen < TIRED:
             walk, renewed, best = anew(way.x[-1]), renewed + 1, -np.inf
 
 
-def _slsqp(read: Callable, problem: Problem, z, walk: Walk, anew: Callable, steps: int, told: Callable) -> Path:
+class _Worn(Exception):
+    """Ends a round of SciPy's that has no other way to be ended."""
+
+
+def _slsqp(read: Callable, problem: Problem, z, walk: Walk, anew: Callable, steps: int, told, renewed: int) -> Path:
     way, z = _Way(problem, told), np.asarray(z, float)
-    evaluations, renewed = 0, 0
+    evaluations = 0
     while True:
         sides: Any = _Once(lambda z, walk=walk: read(walk, z))
 
         def heard(z, sides=sides, walk=walk):
-            way.add(z, sides(z)[0][0], sides(z)[0][1:], walk)
+            values, _, seen = sides(z)
+            way.add(z, values[0], values[1:], walk)
+            if seen < TIRED:
+                raise _Worn
 
         if not way.x:
             heard(z)
+        worst = OUTSIDE - float(sides(z)[0][0])
+
+        def tried(z, sides=sides, worst=worst):
+            values, slopes, seen = sides(z)
+            if seen >= WORN:
+                return -values[0], -slopes[0]
+            return worst, np.zeros_like(slopes[0])  # no place to be: the line search steps back
+
         limits = {"type": "ineq", "fun": lambda z, at=sides: at(z)[0][1:], "jac": lambda z, at=sides: at(z)[1][1:]}
-        found = minimize(
-            lambda z, at=sides: (-at(z)[0][0], -at(z)[1][0]),
-            z,
-            jac=True,
-            method="SLSQP",
-            constraints=[limits] if problem.constraints else (),
-            callback=heard,
-            options={"maxiter": max(steps - way.steps, 1), "ftol": ENOUGH / 10},
-        )
-        z, evaluations = found.x, evaluations + sides.count
+        success = False
+        try:
+            found = minimize(
+                tried,
+                z,
+                jac=True,
+                method="SLSQP",
+                constraints=[limits] if problem.constraints else (),
+                callback=heard,
+                options={"maxiter": max(steps - way.steps, 1), "ftol": ENOUGH / 10},
+            )
+            z, success = found.x, bool(found.success)
+        except _Worn:
+            z = np.asarray(problem.family.free.free(jnp.asarray(way.x[-1])))
+        values, _, seen = sides(z)
+        evaluations += sides.count
         x = problem.family.free.constrain(jnp.asarray(z))
-        if way.steps >= steps or not bool(worn(problem, x, walk)):
-            if not np.array_equal(way.x[-1], x):
-                heard(z)
-            return way.ended(sides(z)[0][1:], evaluations, renewed, bool(found.success))
-        walk, renewed = anew(x), renewed + 1
+        if seen < TIRED and way.steps < steps:
+            walk, renewed = anew(x), renewed + 1
+            continue
+        if not np.array_equal(way.x[-1], x):
+            way.add(z, values[0], values[1:], walk)
+        return way.ended(values[1:], evaluations, renewed, success)
 
 
 @eqx.filter_jit

@@ -13,7 +13,7 @@ from scipy.optimize import brentq
 from qtwin.core.random import stream
 from qtwin.core.records import Estimate
 from qtwin.design.figures import INFORMATION, PANEL, Figure
-from qtwin.design.optimise import Path, figures, gradients, many, side_by_side
+from qtwin.design.optimise import WORN, Path, figures, gradients, many, side_by_side, sight
 from qtwin.design.problem import Problem
 from qtwin.metrics.advantage import Interval, advantage, pooled_cost, pooling, smoothing
 from qtwin.metrics.statistics import jackknife
@@ -24,6 +24,7 @@ FAR = 10.0  # on the real line: there is a bound beyond
 ROUNDING = 1e-10  # of a figure
 STEP = 1e-3  # on the real line of a parameter, for differences of gradients
 MISSED = 1e-3  # of a limit: a constraint is told to be missed beyond
+TOUCHED = 1e-6  # of a limit, by which a parameter that a constraint holds moves it
 
 
 class Tolerance(NamedTuple):
@@ -31,12 +32,24 @@ class Tolerance(NamedTuple):
 
     low: float | None
     high: float | None
+    untold: tuple[str, str]  # why no end is told on that side although there may be one; empty: it is, or there is none
     x: np.ndarray  # of the profile, ascending
     score: np.ndarray
-    kept: np.ndarray  # bool: every constraint holds there
+    slacks: np.ndarray  # [P, C] what is left of every constraint there
+    here: int  # the optimum's place in the profile
     top: float  # score of the optimum
     curvature: float  # of the score by the real line
     slope: float  # of the score by the real line: not 0 where the optimum lies on a limit
+
+    @property
+    def kept(self) -> np.ndarray:
+        """Where every constraint holds, or is missed by no more than at the optimum, bool [P]."""
+        return np.all(self.slacks > np.minimum(self.slacks[self.here], 0.0) - MISSED, axis=1)
+
+    def held(self, up: bool) -> np.ndarray:
+        """Constraints of which less is left beyond the optimum, bool [C]."""
+        beyond = self.slacks[self.here + 1 : self.here + 3] if up else self.slacks[max(self.here - 2, 0) : self.here]
+        return np.any(beyond < self.slacks[self.here] - TOUCHED, axis=0)
 
 
 @eqx.filter_jit
@@ -70,6 +83,7 @@ class Optimum:
     start: np.ndarray  # [D] SI values
     x: np.ndarray
     paths: list[Path]
+    afresh: np.ndarray  # [S] score at the end of every way, on a walk that no optimiser has seen
     best: int
     fresh: Fresh
     robust: Estimate | None  # gain of the score over the tolerances
@@ -146,39 +160,64 @@ def tolerances(problem: Problem, z, walk: Walk, abreast: int = 1) -> tuple[list[
     top, slope, (up, down) = scores[0], slopes[0], np.split(slopes[1:], 2)
     hessian = (up - down) / (2 * STEP)
     hessian = (hessian + hessian.T) / 2
+    by_g = problem.family.moves_g()
+    hessian[by_g], hessian[:, by_g] = np.nan, np.nan
     least = float(np.log1p(-LOST)) if problem.objective.log else -LOST * abs(float(top))  # what 1 % is, of the score
 
     def at(i: int, step: float) -> jax.Array:
         return free.constrain(jnp.asarray(z + step * np.eye(count)[i]))
 
-    def lost(way: tuple[int, int]) -> float | None:
-        """How far parameter i may go up (1) or down (-1) the real line; None: without end."""
+    def told(i: int, step: float) -> float:
+        """By how much the walk tells of a place more than it must."""
+        return float(sight(problem, at(i, step), walk)) - WORN
+
+    def lost(way: tuple[int, int]) -> tuple[float | None, str]:
+        """How far parameter i may go up (1) or down (-1) the real line, None: without end; and why it is not told."""
         i, sign = way
+        if by_g[i]:
+            return None, "a walk has no second derivative by g, so there is no tolerance"
 
         def left(step: float) -> float:
             score = float(figures(problem, at(i, sign * step), walk)[0])
             return score - float(top) - least if np.isfinite(score) else -1.0
 
+        def ended(near: float, far: float) -> tuple[float | None, str]:
+            """1 % is lost between them: or a number."""
+            step = sign * brentq(left, near, far, xtol=1e-12, rtol=1e-4)
+            beyond = float(figures(problem, at(i, step * (1 + 1e-3)), walk)[0])
+            name, place = problem.objective.name, free.parameters[i].shown(at(i, step)[i])
+            return step, "" if np.isfinite(beyond) else f"beyond {place} {name} is no number"
+
         # slope t + curvature t^2/2 = LOST; further out until 1 % is lost, or a bound is reached
         bend, tilt = max(-hessian[i, i], 1e-8), abs(float(slope[i]))
         near, far = 0.0, min(2 * LOST / (tilt + np.sqrt(tilt**2 + 2 * bend * LOST)), 1.0)
-        while left(far) >= 0:
+        while True:
+            if told(i, sign * far) < 0:
+                last = brentq(lambda step: told(i, sign * step), near, far, rtol=1e-3)
+                if left(last) >= 0:
+                    place = free.parameters[i].shown(at(i, sign * last)[i])
+                    return None, f"the walk tells no further than {place}, and 1 % is not lost before"
+                return ended(near, last)
+            if left(far) < 0:
+                return ended(near, far)
             if far > FAR:
-                return None
+                return None, ""
             near, far = far, 2 * far
-        return sign * brentq(left, near, far, xtol=1e-12, rtol=1e-4)
 
-    ends = side_by_side(lost, [(i, sign) for i in range(count) for sign in (-1, 1)])
+    found = side_by_side(lost, [(i, sign) for i in range(count) for sign in (-1, 1)])
+    ends, why = zip(*found, strict=True)
     out = []
     for i, (below, above) in enumerate(zip(ends[::2], ends[1::2], strict=True)):
         low, high = (None if end is None else float(at(i, end)[i]) for end in (below, above))
         x0 = float(at(i, 0.0)[i])
         sides = [_side(x0, end, float(at(i, far)[i])) for end, far in ((low, -FAR), (high, FAR))]
-        line = np.unique(np.concatenate([*sides, [x0]]))
+        line = np.array([x0]) if by_g[i] else np.unique(np.concatenate([*sides, [x0]]))
         x = np.asarray(at(0, 0.0))[None] + (line - x0)[:, None] * np.eye(count)[i]
+        line, x = (a[[float(sight(problem, one, walk)) >= 0.9 * WORN for one in x]] for a in (line, x))
         score, slacks = many(problem, x, walk)
-        kept = np.all(slacks > -MISSED, axis=1)
-        out.append(Tolerance(low, high, line, score, kept, float(top), float(hessian[i, i]), float(slope[i])))
+        here = int(np.argmin(np.abs(line - x0)))
+        rates = float(hessian[i, i]), float(slope[i])
+        out.append(Tolerance(low, high, why[2 * i : 2 * i + 2], line, score, slacks, here, float(top), *rates))
     return out, hessian
 
 

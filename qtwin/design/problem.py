@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import norm, qmc
 
 from qtwin.benchmark.expected import Working
-from qtwin.design.family import Family
+from qtwin.design.family import Family, effective
 from qtwin.design.figures import Constraint, Figure, View
 from qtwin.estimator.protocol import Arm
 from qtwin.tissue import Walk
@@ -85,6 +85,12 @@ class Problem(eqx.Module):
             if not all(bool(jnp.all(jnp.isfinite(a))) for a in jax.tree.leaves(values)):
                 return words
         return "the objective itself"
+
+    def sight(self, x, walk: Walk):
+        """Effective part of the walk at ``x``, []."""
+        if self.family.moves_tissue():
+            return effective(self.family.at(x), walk)
+        return jnp.ones((), jnp.asarray(x).dtype)
 
     def figures(self, x, walk: Walk):
         """(score, slacks [C]) at SI values ``x`` [D]."""

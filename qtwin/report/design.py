@@ -33,6 +33,7 @@ OPEN = (
     "As good within: where the objective is below its best by less than the standard error of its gain, at most 1 %. "
     "Held: by a bound or a constraint."
 )
+EDGE = 0.01  # of a value: nearer to where the objective ends, that holds it
 CLOSE = 1e-3  # of a limit: nearer, a constraint holds the optimum back
 
 
@@ -80,22 +81,23 @@ def figures(best: Optimum, both: list[Compromise], second: Figure | None) -> dic
             "start": {"value": float(best.start[i]), "stderr": 0.0, "unit": p.unit},
             "optimum": _optimum(best, i),
             "bounds": {"low": _finite(p.low), "high": _finite(p.high)},
-            "loses_1_percent_below": _end(t.low, p.unit),
-            "loses_1_percent_above": _end(t.high, p.unit),
+            "loses_1_percent_below": _end(t.low, p.unit, t.untold[0]),
+            "loses_1_percent_above": _end(t.high, p.unit, t.untold[1]),
             "slope": {"value": t.slope, "stderr": None, "unit": "score by the real line"},
-            "curvature": {"value": t.curvature, "stderr": None, "unit": "score by the real line"},
+            "curvature": {"value": _finite(t.curvature), "stderr": None, "unit": "score by the real line"},
         }
     for c, (e, _) in zip(best.problem.constraints, best.fresh.constrained, strict=True):
         out["constraints"][c.text] = _leaf(e, c.figure.unit)
     for i, path in enumerate(best.paths):
         out["starts"][str(i)] = {
             "score": {"value": float(path.score[-1]), "stderr": None, "unit": ""},
+            "score_on_a_fresh_walk": {"value": _finite(best.afresh[i]), "stderr": None, "unit": ""},
             "steps": {"value": len(path.x) - 1, "stderr": 0.0, "unit": ""},
             "walks_renewed": {"value": path.renewed, "stderr": 0.0, "unit": ""},
             "settled": path.settled,
             "feasible": bool(np.all(path.slacks >= -FEASIBLE)),
         }
-    out["hessian"] = best.hessian.tolist()
+    out["hessian"] = [[_finite(v) for v in row] for row in best.hessian]
     if second is not None:
         out["front"] = {
             str(i): {
@@ -108,9 +110,10 @@ def figures(best: Optimum, both: list[Compromise], second: Figure | None) -> dic
     return out
 
 
-def _end(value: float | None, unit: str) -> dict[str, Any]:
+def _end(value: float | None, unit: str, untold: str) -> dict[str, Any]:
     out: dict[str, Any] = {"value": value, "stderr": None, "unit": unit}
-    return out | ({"reason": "not within its bounds"} if value is None else {})
+    why = untold or ("not within its bounds" if value is None else "")
+    return out | ({"reason": why} if why else {})
 
 
 def _finite(x: float) -> float | None:
@@ -123,12 +126,19 @@ def _held(best: Optimum, i: int) -> str:
     edge, up = p.edge(x), t.slope > 0
     if edge is not None and up == (edge == p.high):
         return f"its {'upper' if up else 'lower'} bound, {p.shown(edge)}"
-    here = int(np.argmin(np.abs(t.x - x)))
-    beyond = t.kept[here + 1 : here + 3] if up else t.kept[max(here - 2, 0) : here]
-    if beyond.all():
+    if _open(best, i):
         return ""
-    left = best.paths[best.best].slacks
-    return " and ".join(c.text for c, s in zip(best.problem.constraints, left, strict=True) if s < CLOSE)
+    end, why = (t.high, t.untold[1]) if up else (t.low, t.untold[0])
+    if why and end is not None and abs(end - x) < EDGE * abs(x):
+        return f"the objective, as {why}"
+    left = zip(best.problem.constraints, best.paths[best.best].slacks, t.held(up), strict=True)
+    return " and ".join(c.text for c, s, held in left if held and s < CLOSE)
+
+
+def _open(best: Optimum, i: int) -> bool:
+    """Whether the objective does not determine a parameter: nowhere within its bounds it changes by 1 %."""
+    t = best.tolerances[i]
+    return t.low is None and t.high is None and not any(t.untold) and np.ptp(_lost(best, t.score, t.top)) < 100 * LOST
 
 
 def _optimum(best: Optimum, i: int) -> dict[str, Any]:
@@ -141,7 +151,8 @@ def _optimum(best: Optimum, i: int) -> dict[str, Any]:
     if held:
         return {"value": x, "stderr": None, "unit": p.unit, "reason": f"held by {held}"}
     if not ends:
-        return {"value": x, "stderr": None, "unit": p.unit, "reason": "the objective does not determine it"}
+        why = next((why for why in t.untold if why), "the objective does not determine it")
+        return {"value": x, "stderr": None, "unit": p.unit, "reason": why}
     error = best.fresh.gain.error / (1.0 if best.problem.objective.log else max(abs(t.top), 1e-300))  # relative
     open_by = float(np.mean(ends) * np.sqrt(min(error / LOST, 1.0)))
     return {"value": x, "stderr": open_by, "unit": p.unit}
@@ -200,10 +211,14 @@ def _sentence(best: Optimum) -> list[str]:
         lines.append(f"{c.text}{f' ({c.why})' if c.why else ''}: it is {number(_leaf(e, c.figure.unit))}{at}.")
     for i, (p, t) in enumerate(zip(free.parameters, best.tolerances, strict=True)):
         if held := _held(best, i):
-            lines.append(f"{p.key}: held by {held}; beyond, the objective still rises.")
-        elif t.low is None and t.high is None:
+            rises = "" if held.startswith("the objective") else "; beyond, the objective still rises"
+            lines.append(f"{p.key}: held by {held}{rises}.")
+        elif t.low is None and t.high is None and not any(t.untold):
             most = np.ptp(_lost(best, t.score[t.kept], t.top))
             lines.append(f"{p.key}: the objective does not determine it; within its bounds it changes by {most:.2g} %.")
+        sides = zip(("below", "above"), t.untold, strict=True)
+        why = dict.fromkeys(t.untold) if len(set(t.untold)) == 1 else {f"{side}, {w}": None for side, w in sides if w}
+        lines += [f"{p.key}: {w}." for w in why if w and not held]
     loose = [i for i, path in enumerate(best.paths) if not path.settled]
     if best.best in loose:
         lines.append("The best start had not settled when its steps were spent: give it more (design.steps).")
@@ -213,11 +228,17 @@ def _sentence(best: Optimum) -> list[str]:
 def _rows(best: Optimum) -> list[list[str]]:
     rows = []
     for i, (p, t) in enumerate(zip(best.problem.family.free.parameters, best.tolerances, strict=True)):
-        ends = ["not within bounds" if e is None else p.shown(e) for e in (t.low, t.high)]
+        ends = [
+            p.shown(e) if e is not None else "not told" if why else "not within bounds"
+            for e, why in zip((t.low, t.high), t.untold, strict=True)
+        ]
         if held := _held(best, i):
             ends[int(t.slope > 0)] = "held"
         leaf = _optimum(best, i)
-        doubt = "held" if held else "undetermined" if leaf["stderr"] is None else f"± {p.shown(leaf['stderr'], 2)}"
+        if leaf["stderr"] is not None:
+            doubt = f"± {p.shown(leaf['stderr'], 2)}"
+        else:
+            doubt = "held" if held else "not told" if any(t.untold) else "undetermined"
         rows.append([p.key, p.doc, p.shown(best.start[i]), p.shown(best.x[i]), doubt, *ends])
     return rows
 

@@ -152,7 +152,7 @@ def test_an_optimum_is_open_by_what_the_error_of_the_gain_leaves():
     """Loss 1 % at 2 +- 0.4: an error of 0.25 % is reached half as far, whether in the log or in seconds."""
     for log, top, error in ((True, 0.0, 0.0025), (False, -8.0, 0.02)):
         line = np.array([1.6, 2.0, 2.4])
-        t = Tolerance(1.6, 2.4, line, np.zeros(3), np.ones(3, bool), top, -1.0, 0.0)
+        t = Tolerance(1.6, 2.4, ("", ""), line, np.zeros(3), np.zeros((3, 0)), 1, top, -1.0, 0.0)
         p = Parameter("source.waist", "m", "", 1.0, 4.0, True)
         gain, objective = SimpleNamespace(error=error), SimpleNamespace(log=log)
         problem = SimpleNamespace(family=SimpleNamespace(free=Free((p,))), objective=objective, constraints=())

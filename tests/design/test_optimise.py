@@ -27,6 +27,12 @@ class Set(NamedTuple):
     def at(self, x):
         return x
 
+    def moves_g(self):
+        return [False, False]
+
+    def moves_tissue(self):
+        return False
+
 
 class Score(NamedTuple):
     name: str = "coupling"
@@ -45,15 +51,17 @@ class Coupling(eqx.Module):
     family: Set = eqx.field(static=True, default=Set())
     objective: Score = eqx.field(static=True, default=Score())
 
+    def sight(self, x, walk):
+        return jnp.ones(())
+
     def figures(self, x, walk):
         score = jnp.sum(jnp.log(2 * x * self.radius / (x**2 + self.radius**2)))
         return score, jnp.stack([c(x) for c in self.constraints]) if self.constraints else jnp.zeros(0)
 
 
 @pytest.fixture(autouse=True)
-def no_walk(monkeypatch):
-    """There is none to wear out; and optax mixes types, which the suite forbids elsewhere."""
-    monkeypatch.setattr("qtwin.design.optimise.worn", lambda *_: False)
+def mixed_types():
+    """optax mixes types, which the suite forbids elsewhere."""
     usual = jax.config.jax_numpy_dtype_promotion
     jax.config.update("jax_numpy_dtype_promotion", "standard")  # a context would not reach the starts' threads
     yield
@@ -165,20 +173,59 @@ def test_many_points_in_one_call():
     np.testing.assert_allclose(many(Coupling(2.0), x, None)[0], [0.0, np.log(0.8)], atol=1e-14)
 
 
+class Walked(Coupling):
+    """The walk is a number that moves the optimum, and serves within a factor of 1.5 of x."""
+
+    def sight(self, x, walk):
+        return 1 - 0.5 * jnp.abs(jnp.log(x[0] / walk)) / jnp.log(1.5)
+
+    def figures(self, x, walk):
+        way = jnp.log(2 * x[0] * self.radius / (x[0] ** 2 + self.radius**2))
+        beyond = jnp.maximum(jnp.abs(jnp.log(x[0] / walk)) - jnp.log(1.5), 0.0)
+        return way + 3 * beyond, jnp.zeros(0)  # where the walk does not serve it promises too much
+
+
 @pytest.mark.parametrize("method", METHODS)
-def test_a_worn_walk_is_made_anew_and_the_climb_goes_on(method, monkeypatch):
-    """The walk is a number that moves the optimum: the way ends at that of the walk that is made where it led."""
+def test_a_worn_walk_is_made_anew_and_the_climb_goes_on(method):
+    """From 0.3 to 4 on walks of their own, which end where they are worn; the last serves where the way ends."""
+    made = []
 
-    class Walked(Coupling):
-        def figures(self, x, walk):
-            score = jnp.sum(jnp.log(2 * x * walk / (x**2 + walk**2)))
-            return score, jnp.zeros(0)
+    def anew(x):
+        made.append(jnp.asarray(x)[0])
+        return made[-1]
 
-    monkeypatch.setattr("qtwin.design.optimise.worn", lambda problem, x, walk: float(walk) < 1.9)
     start = FREE.free(jnp.asarray((0.3, 6.0)))
-    path = optimise(Walked(2.0), start, jnp.asarray(1.0), lambda x: jnp.asarray(2.0), method, 400, lambda *_: None)
-    assert path.renewed == 1
+    path = optimise(Walked(4.0), start, jnp.asarray(0.3), anew, method, 600, lambda *_: None)
+    assert path.renewed == len(made) >= 2
+    np.testing.assert_allclose(path.x[-1, 0], 4.0, rtol=4e-2)
+    assert abs(np.log(path.x[-1, 0] / float(made[-1]))) < np.log(1.5)
+
+
+@pytest.mark.parametrize("method", ["lbfgs", "slsqp"])
+def test_a_trial_that_the_walk_tells_nothing_of_is_stepped_back_from(method):
+    """Beyond x = 2.2 it would promise ever more: the way never goes there."""
+
+    class Blind(Coupling):
+        def sight(self, x, walk):
+            return jnp.where(x[0] < 2.2, 1.0, 0.1)
+
+        def figures(self, x, walk):
+            score, slacks = super().figures(x, walk)
+            return score + 5 * jnp.maximum(x[0] - 2.2, 0.0), slacks
+
+    path = climb(Blind(2.0), method, start=(0.15, 2.1))
+    assert np.all(path.x[:, 0] <= 2.2) and path.renewed == 0
     np.testing.assert_allclose(path.x[-1], [2.0, 2.0], rtol=2e-2)
+
+
+def test_a_start_that_the_walk_does_not_tell_of_begins_on_its_own():
+    made = []
+    start = FREE.free(jnp.asarray((3.0, 6.0)))
+    path = optimise(
+        Walked(4.0), start, jnp.asarray(0.3), lambda x: made.append(x) or x[0], "lbfgs", 60, lambda *_: None
+    )
+    assert path.renewed == len(made) >= 1 and float(made[0][0]) == pytest.approx(3.0)
+    assert path.score[0] == pytest.approx(np.log(24 / 25))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -217,18 +264,12 @@ def test_starts_abreast_go_the_way_of_each_alone(method, monkeypatch):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_start_whose_walk_has_worn_goes_on_alone(method, monkeypatch):
-    """The second one's, far in y, which moves nothing: each ends at the optimum of the walk that it is on."""
-
-    class Walked(Coupling):
-        def figures(self, x, walk):
-            return jnp.log(2 * x[0] * walk / (x[0] ** 2 + walk**2)), jnp.zeros(0)
-
-    common, begin = jnp.asarray(1.0), FREE.free(jnp.asarray([[0.3, 0.5], [0.3, 6.0]]))
-    monkeypatch.setattr("qtwin.design.optimise.worn", lambda _, x, walk: walk is common and x[1] > 2)
-    paths = climbs(Walked(2.0), begin, common, lambda x: jnp.asarray(2.0), method, 400, lambda *_: None)
-    assert [path.renewed for path in paths] == [0, 1]
-    np.testing.assert_allclose([path.x[-1, 0] for path in paths], [1.0, 2.0], rtol=3e-2)
+def test_a_start_whose_walk_has_worn_goes_on_alone(method):
+    """The second one's, of which the common walk tells too little; the first never leaves it."""
+    common, begin = jnp.asarray(1.0), FREE.free(jnp.asarray([[0.9, 0.5], [3.5, 6.0]]))
+    paths = climbs(Walked(1.1), begin, common, lambda x: jnp.asarray(x[0]), method, 400, lambda *_: None)
+    assert paths[0].renewed == 0 < paths[1].renewed
+    np.testing.assert_allclose([path.x[-1, 0] for path in paths], [1.1, 1.1], rtol=4e-2)
 
 
 def test_a_start_that_fails_ends_all():
