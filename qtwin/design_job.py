@@ -213,7 +213,7 @@ def found(problem: Problem, settings: Settings, asked: Mapping, walk, anew: Call
     """The best of all starts, and what is known of it. UserError where no point satisfies the constraints."""
     begin = starts(problem, asked["starts"], walk, settings.seed, anew)
     reachable(problem, begin, walk, anew)
-    progress(f"climbing from {len(begin)} starts, abreast")
+    progress(f"climbing from {len(begin)} starts, abreast" if len(begin) > 1 else "climbing")
     one_at_a_time = Lock()
 
     def heard(start, step, score):

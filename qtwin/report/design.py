@@ -207,7 +207,8 @@ def _sentence(best: Optimum) -> list[str]:
     for c, (e, _), left in zip(
         best.problem.constraints, best.fresh.constrained, best.paths[best.best].slacks, strict=True
     ):
-        at = ", at its limit" if left < CLOSE else ""
+        beyond = c.sign * (e.value - float(c.limit)) > CLOSE * abs(float(c.limit))
+        at = "" if left >= CLOSE else ", at its limit" + (" on the walk of the climb" if beyond else "")
         lines.append(f"{c.text}{f' ({c.why})' if c.why else ''}: it is {number(_leaf(e, c.figure.unit))}{at}.")
     for i, (p, t) in enumerate(zip(free.parameters, best.tolerances, strict=True)):
         if held := _held(best, i):

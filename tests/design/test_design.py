@@ -16,19 +16,23 @@ from qtwin.core.errors import UserError
 from qtwin.design.figures import PANEL, figure
 from qtwin.design.free import Free, Parameter
 from qtwin.design.optimise import figures, gradients, many, optimise
-from qtwin.design.optimum import Tolerance, fresh
+from qtwin.design.optimum import Tolerance, estimates, fresh
 from qtwin.design_job import at_dose, problem_of, starts
 from qtwin.report.design import _optimum as optimum_leaf
+from qtwin.tissue.weights import likelihood
 
 SMALL = ["optics.pixels=8", "optics.pitch=400um", "logger=none", "walk.photons=8192", "budget.match=incident"]
 
 
-def made(*overrides, config_dir=None):
+def posed(*overrides, config_dir=None):
     cfg = compose([*SMALL, *overrides], config_dir, name="design")
     settings = Settings.from_config({"regularise": False, **plain(cfg)})
-
     problem, _, _ = problem_of(cfg, settings)
-    walk = problem.family.start.twin.walk(key=jax.random.key(0), photons=settings.walk_photons)
+    return problem, problem.family.start.twin.walk(key=jax.random.key(0), photons=settings.walk_photons)
+
+
+def made(*overrides, config_dir=None):
+    problem, walk = posed(*overrides, config_dir=config_dir)
     return at_dose(problem, walk)[0], walk, at_dose(problem, walk)[1]
 
 
@@ -98,6 +102,52 @@ def test_gradients_of_every_figure_are_those_of_differences():
             assert slope[i] == pytest.approx(float(up - down) / 2e-4, rel=2e-3, abs=1e-6), (objective, i)
 
 
+def test_a_walk_serves_as_far_as_it_tells_of_the_light_that_is_absorbed():
+    """Guided photons, a few in a hundred, bring half of the path in the tissue; by g the weights are of first order."""
+    problem, walk = posed("design.free=[tissue.mu_s,tissue.g,source.waist]")
+    assert problem.family.moves_tissue() and problem.family.moves_g() == [False, True, False]
+    mu_s, g, waist = np.asarray(problem.family.origin)
+
+    def sight(*x):
+        return float(problem.sight(jnp.asarray(x), walk))
+
+    assert sight(mu_s, g, waist) == pytest.approx(1, abs=1e-9) == sight(mu_s, g, 2 * waist)
+    assert 0.9 < sight(0.95 * mu_s, g, waist) < 0.99
+    there = problem.family.at(jnp.asarray([mu_s / 3, g, waist])).twin.tissue.layers()
+    w = np.asarray(likelihood(walk.paths, there, walk.layers))
+    assert np.mean(w) ** 2 / np.mean(w**2) > 0.7 > 0.4 > sight(mu_s / 3, g, waist)
+    few = [sight(mu_s, g + step, waist) for step in (1e-3, 2e-3)]
+    assert 1 - few[1] == pytest.approx(4 * (1 - few[0]), rel=0.1) and few[0] > 0.5
+    still, _ = posed("design.free=[source.waist]")
+    assert not still.family.moves_tissue() and float(still.sight(jnp.asarray([waist]), walk)) == 1
+
+
+def test_a_constraint_holds_what_it_is_touched_by():
+    """Of two constraints at their limit the first loses upwards along the parameter, the other does not move."""
+    slacks = np.array([[0.2, -2e-3], [0.1, -2e-3], [0.0, -2e-3], [-0.1, -2e-3], [-0.2, -2e-3]])
+    t = Tolerance(None, None, ("", ""), np.arange(5.0), np.arange(5.0), slacks, 2, 0.0, 0.0, 1.0)
+    assert t.held(True).tolist() == [True, False] and t.held(False).tolist() == [False, False]
+    assert t.kept.tolist() == [True, True, True, False, False]
+
+
+@pytest.mark.slow
+def test_a_climb_through_the_tissue_ends_where_fresh_walks_say_so():
+    """Weighed by all photons one walk would promise half as much again: it tells nothing of light that it never saw."""
+    keys = "design.free=[tissue.thickness,tissue.mu_s]"
+    problem, walk, _ = made(keys, "design.objective=snr", "budget.match=absorbed", "estimator=twin_beams")
+
+    def anew(x, seed=0):
+        return problem.family.at(jnp.asarray(x)).twin.walk(key=jax.random.key(seed), photons=8192)
+
+    z = problem.family.free.free(problem.family.origin)
+    path = optimise(problem, z, walk, anew, "lbfgs", 40, lambda *_: None)
+    assert path.renewed >= 2
+    afresh = [estimates(problem, path.x[-1], (problem.objective,), anew(path.x[-1], seed))[0] for seed in (5, 6)]
+    for one in afresh:
+        assert abs(path.score[-1] - np.log(one.value)) < 4 * np.sqrt(2) * one.error / one.value
+    assert path.score[-1] > path.score[0] + 0.1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("protocol", "objective", "key", "bounds"),
@@ -157,6 +207,7 @@ def test_an_optimum_is_open_by_what_the_error_of_the_gain_leaves():
         gain, objective = SimpleNamespace(error=error), SimpleNamespace(log=log)
         problem = SimpleNamespace(family=SimpleNamespace(free=Free((p,))), objective=objective, constraints=())
         best = SimpleNamespace(problem=problem, tolerances=[t], x=[2.0], fresh=SimpleNamespace(gain=gain))
+        best.paths, best.best = [SimpleNamespace(slacks=[])], 0
         assert optimum_leaf(best, 0) == {"value": 2.0, "stderr": pytest.approx(0.2), "unit": "m"}
 
 
