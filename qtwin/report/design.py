@@ -21,6 +21,7 @@ LIMITS = (
     "Photons incident and absorbed are those of the whole beam, absorbed by the tissue; “qtwin benchmark” counts those "
     "on the field, and what the object absorbs with them.",
     "The optimum is the best of the starts, inside the bounds; another may lie where no start came.",
+    "Profiles and tolerances are those of one fresh walk; along parameters of the tissue its own error is not in them.",
     "Expected values are those of the arm's law, pooled over superpixels; their covariances are left out.",
     "Tolerances move one parameter alone and look at the objective, not at constraints (dotted where one is "
     "missed). result.json has slopes and the Hessian of the score (ln of an objective that is positive, else itself) "
