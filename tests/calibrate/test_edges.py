@@ -341,3 +341,23 @@ def test_what_follows_has_the_posterior_of_its_draws():
     assert told["posterior"]["low"] < told["value"] < told["posterior"]["high"]
     assert told["posterior"]["stderr"] == pytest.approx(told["stderr"], rel=0.3)
     assert "posterior" in text(found)
+
+
+def test_a_plan_that_fails_leaves_the_fit(monkeypatch):
+    """What cannot be planned is a sentence beside the calibration; what can never be is refused before."""
+
+    class Exposed(Rate):
+        def exposures(self, given):
+            return given["time"]
+
+    def fails(*_, **__):
+        raise UserError("plan: 39 of 200 fits do not converge")
+
+    monkeypatch.setattr("qtwin.calibrate.calibration.planned", fails)
+    _, data = rate([50, 61, 44], 0.0, ["b"], {})
+    settings = dataclasses.replace(QUIET, plan="D")
+    found = calibrate(pose(Exposed("1 Hz", 0.5), data, ["b"], {}), data, settings, key=jax.random.key(0))
+    assert found.planned is None and found.x[0] == pytest.approx(155 / 300, rel=1e-3)
+    assert "No plan: 39 of 200 fits do not converge." in text(found)
+    with pytest.raises(UserError, match="cannot be shared"):
+        calibrate(pose(Rate("1 Hz", 0.5), data, ["b"], {}), data, settings, key=jax.random.key(0))
